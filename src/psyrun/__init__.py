@@ -1,0 +1,66 @@
+"""Run one model over many parameter values, on a laptop or a cluster, and never lose a finished one.
+
+>>> import psyrun
+>>> psyrun.map_pspace(lambda x: {'y': x * x}, psyrun.Param(x=[1, 2]))
+{'x': [1, 2], 'y': [1, 4]}
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "1.0.0.dev0"
+
+# Names are imported from their modules when first used: `psy-doit list` needs none of them.
+_MODULES = {
+    "Param": "psyrun.pspace",
+    "map_pspace": "psyrun.mapper",
+    "map_pspace_parallel": "psyrun.mapper",
+    "map_pspace_hdd_backed": "psyrun.mapper",
+    "NpzStore": "psyrun.store",
+    "H5Store": "psyrun.store",
+    "PickleStore": "psyrun.store",
+    "ImmediateRun": "psyrun.scheduler",
+    "Multiprocessing": "psyrun.scheduler",
+    "Sqsub": "psyrun.scheduler",
+    "DistributeBackend": "psyrun.backend",
+    "LoadBalancingBackend": "psyrun.backend",
+    "AmbiguousOperationError": "psyrun.errors",
+}
+
+__all__ = [
+    "AmbiguousOperationError",
+    "DistributeBackend",
+    "H5Store",
+    "ImmediateRun",
+    "LoadBalancingBackend",
+    "Multiprocessing",
+    "NpzStore",
+    "Param",
+    "PickleStore",
+    "Sqsub",
+    "map_pspace",
+    "map_pspace_hdd_backed",
+    "map_pspace_parallel",
+]
+
+if TYPE_CHECKING:
+    from psyrun.backend import DistributeBackend, LoadBalancingBackend
+    from psyrun.errors import AmbiguousOperationError
+    from psyrun.mapper import map_pspace, map_pspace_hdd_backed, map_pspace_parallel
+    from psyrun.pspace import Param
+    from psyrun.scheduler import ImmediateRun, Multiprocessing, Sqsub
+    from psyrun.store import H5Store, NpzStore, PickleStore
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'psyrun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_MODULES))

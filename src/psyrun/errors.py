@@ -1,0 +1,55 @@
+"""One family of errors; each knows the exit status of a command that it ends.
+
+Exit statuses: 2 task file or option wrong, 3 no such task, 4 refused so as not to lose or mix results,
+75 temporary (disk, lease, digest): the same command later may work.
+"""
+
+from __future__ import annotations
+
+
+class PsyrunError(Exception):
+    """Something a user can mend. The message says what was got, what is taken and what to type next."""
+
+    exit_code = 2
+
+
+class TaskError(PsyrunError):
+    """A task file, or an option in it, is wrong."""
+
+
+class UnsupportedValueError(PsyrunError, TypeError):
+    """A value has no stable identity, or a store cannot hold it."""
+
+
+class AmbiguousOperationError(PsyrunError, RuntimeError):
+    """An operation on parameter spaces whose names clash or are unknown."""
+
+
+class StoreError(PsyrunError):
+    """A result file cannot be read or written."""
+
+
+class NoSuchTaskError(PsyrunError):
+    """There is no task file of that name."""
+
+    exit_code = 3
+
+
+class RefusedError(PsyrunError):
+    """Going on could lose or mix results."""
+
+    exit_code = 4
+
+
+class TemporaryError(PsyrunError):
+    """The disk, the queue or another process stands in the way now; later it may not."""
+
+    exit_code = 75
+
+
+class FencedError(TemporaryError):
+    """A claim was taken over by another worker while this one was silent."""
+
+
+class IneffectiveExcludeWarning(UserWarning):
+    """A name to exclude from the results is in none of them."""

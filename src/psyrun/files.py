@@ -1,0 +1,62 @@
+"""Writing files so that a reader, or a crash, meets the old one or the new one and nothing between."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable; a rename is only after this."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all bytes; the system may take fewer at a time, as on a full disk before it says so."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a path beside the target; on success it is synced and takes the target's place, else it is removed."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        yield beside
+        sync_file(beside)
+        beside.replace(path)
+        sync_directory(path.parent)
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put a small file in place, whole."""
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Put a small JSON file in place, whole."""
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,132 @@
+"""What every store does the same: columns of equal length, written whole or not at all."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from psyrun import columns as _columns
+from psyrun.arrays import Array
+from psyrun.errors import StoreError
+from psyrun.files import replacing
+
+
+class Store(ABC):
+    """A file format for results: a dict of columns, all of the same number of rows.
+
+    Attributes
+    ----------
+    ext : str
+        The suffix of its files.
+    holds_objects : bool
+        Whether it holds any Python object, or numbers, text, times and arrays of these only.
+    """
+
+    ext: ClassVar[str]
+    holds_objects: ClassVar[bool] = False
+    KEYS: ClassVar[str] = _columns.KEYS
+
+    @abstractmethod
+    def _write(self, path: Path, data: Mapping[str, Array]) -> None:
+        """Write columns to a new file."""
+
+    @abstractmethod
+    def _read(self, path: Path) -> dict[str, Array]:
+        """Return the columns of a file, hidden ones included."""
+
+    def save(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
+        """Write columns to a file, in place of what it held.
+
+        Parameters
+        ----------
+        filename : path
+        data : dict of sequences
+            All of the same length n; values as `psyrun.columns.settled` takes them.
+
+        Raises
+        ------
+        ValueError
+            Columns of unequal length.
+        UnsupportedValueError
+            Values that the format cannot hold; the file is then as it was.
+        """
+        settled: dict[str, Array] = {}
+        for name, values in data.items():
+            if name == _columns.N_ITEMS:
+                settled[name] = np.asarray(values)
+            else:
+                settled |= _columns.settled(name, values, self.holds_objects)
+        heights = {name: len(column) for name, column in settled.items() if name != _columns.N_ITEMS}
+        if len(set(heights.values())) > 1:
+            told = ", ".join(f"{name} has {n}" for name, n in heights.items())
+            raise ValueError(f"columns of one file need the same number of rows: {told}")
+        with replacing(filename) as beside:
+            self._write(beside, settled)
+
+    def load(
+        self,
+        filename: str | Path,
+        row: int | slice | None = None,
+        columns: Sequence[str] | None = None,
+        keys: bool = False,
+    ) -> dict[str, Array]:
+        """Return the columns of a file.
+
+        Parameters
+        ----------
+        filename : path
+        row : int or slice, optional
+            Which rows; default all.
+        columns : sequence of str, optional
+            Which columns; default all.
+        keys : bool
+            Whether to return the hidden columns (names begin with ``__psyrun_``) too.
+
+        Returns
+        -------
+        dict of arrays
+            Each of shape (n, ...), or the shape of one row where ``row`` is an int. A result that lacks items gives
+            a warning that counts them.
+
+        Raises
+        ------
+        StoreError
+            The file is not of this format, or damaged.
+        """
+        path = Path(filename)
+        if not path.exists():
+            raise StoreError(f"{path}: no such file. A run writes it when it is done: psy-doit <task>")
+        data = self._read(path)
+        if _columns.N_ITEMS in data and not keys:
+            _warn_if_incomplete(path, _columns.height(data), int(data[_columns.N_ITEMS]))
+        if not keys:
+            data = {name: column for name, column in data.items() if not name.startswith(_columns.HIDDEN)}
+        if columns is not None:
+            data = {name: data[name] for name in columns}
+        if row is not None:
+            data = {name: column[row] if column.ndim else column for name, column in data.items()}
+        return data
+
+    def append(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
+        """Add rows to a file, or make it; a column that either lacks has no value in its rows."""
+        path = Path(filename)
+        new: dict[str, Array] = {}
+        for name, values in data.items():
+            new |= _columns.settled(name, values, self.holds_objects)
+        old = self._read(path) if path.exists() else {}
+        self.save(path, _columns.stacked(old, new, self.holds_objects) if old else new)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _warn_if_incomplete(path: Path, rows: int, n_items: int) -> None:
+    if rows < n_items:
+        warnings.warn(
+            f"{path}: {rows} of {n_items} items. The command psy-doit <task> computes the others.", stacklevel=3
+        )

@@ -1,0 +1,33 @@
+"""Python's pickle: holds any object, and must be read only from files that one trusts."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from psyrun.arrays import Array
+from psyrun.errors import StoreError
+from psyrun.store.base import Store
+
+
+class PickleStore(Store):
+    """Results as ``.pkl``. Loading such a file can run any code that its writer put there."""
+
+    ext: ClassVar[str] = ".pkl"
+    holds_objects: ClassVar[bool] = True
+
+    def _write(self, path: Path, data: Mapping[str, Array]) -> None:
+        with path.open("xb") as file:
+            pickle.dump(dict(data), file, protocol=4)
+
+    def _read(self, path: Path) -> dict[str, Array]:
+        try:
+            with path.open("rb") as file:
+                data = pickle.load(file)  # noqa: S301 - the documented nature of this store
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise StoreError(f"{path}: not a whole pickle file ({error})") from error
+        return {name: np.asarray(column) for name, column in data.items()}

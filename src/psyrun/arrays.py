@@ -154,7 +154,9 @@ def evaluable(value: Any) -> str:
         return f"float('{value}')"
     if isinstance(value, complex):
         return f"complex({evaluable(value.real)}, {evaluable(value.imag)})"
-    if (isinstance(value, np.ndarray) and value.dtype.kind in "Mm") or isinstance(value, (np.datetime64, np.timedelta64)):
+    if (isinstance(value, np.ndarray) and value.dtype.kind in "Mm") or isinstance(
+        value, (np.datetime64, np.timedelta64)
+    ):
         return f"np.{value!r}".replace("np.np.", "np.")
     if isinstance(value, np.ndarray):
         return evaluable(value.tolist())

@@ -27,7 +27,7 @@ class Scheduler(ABC):
     def n_workers(self) -> int:
         """Return how many items run at a time, where the scheduler decides that."""
 
-    def check(self, scheduler_args: Mapping[str, Any]) -> None:
+    def check(self, scheduler_args: Mapping[str, Any]) -> None:  # noqa: B027 - taking any is the default
         """Raise a TaskError if there is an argument that the scheduler does not take."""
 
     def __repr__(self) -> str:

@@ -1,0 +1,1 @@
+"""Models that the sample task files in ``psy-tasks`` run."""

@@ -1,0 +1,269 @@
+"""Claims: which worker has which items of a plan, told by the names of empty files.
+
+``open/<first>-<last>.<epoch>`` can be claimed by a rename to ``held/<first>-<last>.<epoch>.<worker>``, and is
+finished by a rename to ``done/``. Renames are the one operation that NFS, Lustre and GPFS all do for exactly one of
+several contenders; NFS may report an error for one that happened, so after an error the destination is looked at.
+A takeover raises the epoch: the old owner's next rename then fails, which tells it to stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from psyrun.errors import FencedError
+
+OPEN, HELD, DONE, DEAD, WITHDRAWN = "open", "held", "done", "dead", "withdrawn"
+_NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
+
+
+@dataclass(frozen=True, order=True)
+class Token:
+    """Positions first..last of a work list; how often they changed hands; who holds them, if somebody does."""
+
+    first: int
+    last: int
+    epoch: int = 0
+    worker: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.first}-{self.last}.{self.epoch}" + (f".{self.worker}" if self.worker else "")
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    @classmethod
+    def parse(cls, name: str) -> Token | None:
+        """Return the token of a file name; None for foreign names, such as those NFS leaves behind."""
+        match = _NAME.fullmatch(name)
+        if not match:
+            return None
+        first, last, epoch, worker = match.groups()
+        return cls(int(first), int(last), int(epoch), worker or "")
+
+
+def new_worker_id() -> str:
+    """Return 64 random bits as text. Never a job's id: a requeued job would meet its own ghost."""
+    return secrets.token_hex(8)
+
+
+class Claims:
+    """The tokens of one plan, as one worker sees them.
+
+    Parameters
+    ----------
+    plan : Path
+        The plan's directory.
+    worker : str
+        The id under which to claim; '' to only look.
+    """
+
+    def __init__(self, plan: Path, worker: str = ""):
+        self._plan = plan
+        self.worker = worker
+
+    def tokens(self, state: str) -> list[Token]:
+        """Return the tokens in a state, by position. On network file systems the list may be some seconds old."""
+        try:
+            names = os.listdir(self._plan / state)
+        except FileNotFoundError:
+            return []
+        return sorted(token for name in names if (token := Token.parse(name)))
+
+    def create(self, tokens: Iterable[Token]) -> None:
+        """Make the directories and the open tokens of a plan that is not in place yet."""
+        for state in (OPEN, HELD, DONE, DEAD):
+            (self._plan / state).mkdir(mode=0o700)
+        for token in tokens:
+            (self._plan / OPEN / token.name).touch(mode=0o600)
+
+    def claim(self, token: Token) -> Token | None:
+        """Try to make an open token ours; return it as held, or None if another was faster."""
+        mine = replace(token, worker=self.worker)
+        return mine if self._moved(OPEN, token, HELD, mine) else None
+
+    def finish(self, token: Token) -> None:
+        """Mark a token of ours as done.
+
+        Raises
+        ------
+        FencedError
+            It is not ours any more.
+        """
+        if not self._moved(HELD, token, DONE, token):
+            raise FencedError(f"chunk {token.first}-{token.last} was taken over by another worker")
+
+    def hand_back(self, token: Token) -> None:
+        """Open a token of ours to others; who takes it looks up what of it is done."""
+        again = replace(token, epoch=token.epoch + 1, worker="")
+        if (self._plan / OPEN).is_dir():
+            self._moved(HELD, token, OPEN, again)
+        elif (self._plan / WITHDRAWN).is_dir():
+            self._moved(HELD, token, WITHDRAWN, again)
+
+    def take_over(self, token: Token) -> Token | None:
+        """Take a silent owner's token; return it as ours, or None if it moved in the meantime."""
+        mine = replace(token, epoch=token.epoch + 1, worker=self.worker)
+        return mine if self._moved(HELD, token, HELD, mine) else None
+
+    def withdraw(self) -> None:
+        """Take all open tokens out of reach, in one step: nothing of this plan is started any more."""
+        try:
+            (self._plan / OPEN).rename(self._plan / WITHDRAWN)
+        except FileNotFoundError:
+            return
+
+    def _moved(self, source_state: str, source: Token, target_state: str, target: Token) -> bool:
+        destination = self._plan / target_state / target.name
+        try:
+            (self._plan / source_state / source.name).rename(destination)
+        except OSError:
+            # Nobody else uses the destination's name, so if it is there the rename was ours.
+            return destination.exists()
+        return True
+
+
+@cache
+def this_host() -> str:
+    """Return the name of this machine."""
+    return socket.gethostname()
+
+
+@cache
+def boot_id() -> str:
+    """Return what differs after every start of this machine, '' where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, in the system's own unit; '' if it is gone or the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]  # a zombie does no more work
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(frozen=True)
+class Process:
+    """What tells one process on one machine from all others."""
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+
+    @classmethod
+    def current(cls) -> Process:
+        """Return this process."""
+        pid = os.getpid()
+        return cls(this_host(), boot_id(), pid, start_time(pid))
+
+    def gone(self) -> bool | None:
+        """Whether the process has ended; None if that cannot be told from this machine."""
+        if self.host != this_host():
+            return None
+        if self.boot != boot_id():
+            return True
+        if sys.platform == "linux":
+            return start_time(self.pid) != self.started
+        return not _exists(self.pid)
+
+
+class Beat:
+    """The heartbeat of a worker: a file with a counter, rewritten whole.
+
+    Parameters
+    ----------
+    directory : Path
+    worker : str
+    interval : float
+        Seconds.
+    """
+
+    def __init__(self, directory: Path, worker: str, interval: float):
+        self.path = directory / worker
+        self.interval = interval
+        self._content: dict[str, Any] = {"worker": worker, **vars(Process.current())}
+        self._count = 0
+        self._next = 0.0
+
+    def due(self) -> float:
+        """Return the seconds until the next beat."""
+        return max(0.0, self._next - time.monotonic())
+
+    def beat(self) -> None:
+        """Write the next count, if it is time."""
+        if self.due():
+            return
+        self._count += 1
+        beside = self.path.with_name(f".{self.path.name}")
+        beside.write_text(json.dumps(self._content | {"count": self._count}))
+        beside.replace(self.path)
+        self._next = time.monotonic() + self.interval
+
+    def stop(self) -> None:
+        """Remove the file: this worker holds nothing."""
+        self.path.unlink(missing_ok=True)
+
+
+class Observer:
+    """Judges whether workers are alive, by this machine's own clock.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the heartbeats.
+    ttl : float
+        Seconds without a new count after which a worker of another machine is taken for dead.
+    """
+
+    def __init__(self, directory: Path, ttl: float):
+        self._directory = directory
+        self._ttl = ttl
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def read(self, worker: str) -> dict[str, Any]:
+        """Return what a worker says of itself, {} if nothing."""
+        try:
+            content: dict[str, Any] = json.loads((self._directory / worker).read_text())
+        except (OSError, ValueError):
+            return {}
+        return content
+
+    def dead(self, worker: str) -> bool:
+        """Whether a worker is known to be dead. Ask again and again: the clock starts with the first question."""
+        beat = self.read(worker)
+        if beat and Process(beat["host"], beat["boot"], beat["pid"], beat["started"]).gone():
+            return True
+        count = beat.get("count", -1)
+        now = time.monotonic()
+        if self._seen.get(worker, (None,))[0] != count:
+            self._seen[worker] = (count, now)
+        return now - self._seen[worker][1] > self._ttl

@@ -1,0 +1,135 @@
+"""The command ``psy-doit``. Commands are loaded when they are used, so that listing tasks is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from psyrun import __version__
+from psyrun.errors import PsyrunError
+from psyrun.taskfiles import TASKDIR
+
+# One line each for `psy-doit --help`, so that it imports none of the modules.
+_COMMANDS = {
+    "list": "Print the names of the tasks.",
+    "test": "Run one item of a task here and now, and print its result.",
+    "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
+    "status": "Print how many items are done, failed, running and missing.",
+    "logs": "Print what the items of a task printed.",
+    "merge": "Write the finished items of a work directory into one file.",
+    "new": "Write the task file of a new task.",
+    "clean": "Remove the work directory of a task, with all its results.",
+}
+
+
+class Commands(click.Group):
+    """The group of all commands; words that are no command are names of tasks to run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"psyrun.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` before words that begin with no command."""
+        if not args:
+            args = ["--help"]
+        first = _first_word(args)
+        if first is None:
+            given_to_run = [a for a in args if not a.startswith(("--help", "--version", "-h"))]
+            at = 0 if given_to_run == args else None
+        else:
+            at = None if args[first] in _COMMANDS else 0
+        if at is not None:
+            # Options of the group stay before the command, all others go with it.
+            own, rest = _own_options(args)
+            args = [*own, "run", *rest]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _own_options(args: list[str]) -> tuple[list[str], list[str]]:
+    own: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--taskdir":
+            own += [word, *[w for w in [next(words, None)] if w is not None]]
+        elif word.startswith("--taskdir="):
+            own.append(word)
+        else:
+            rest.append(word)
+    return own, rest
+
+
+def _first_word(args: list[str]) -> int | None:
+    """Return where the first word stands that is neither an option nor the value of one."""
+    skip = False
+    for i, arg in enumerate(args):
+        if skip:
+            skip = False
+        elif arg in ("--taskdir", "-n"):
+            skip = True
+        elif not arg.startswith("-"):
+            return i
+    return None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--taskdir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=TASKDIR,
+    show_default=True,
+    help="Where the task files are.",
+)
+@click.version_option(__version__, prog_name="psy-doit")
+@click.pass_context
+def cli(ctx: click.Context, taskdir: Path) -> None:
+    """Run one model over many parameter values, and never lose a finished one.
+
+    A file psy-tasks/task_NAME.py defines the parameter space and the function; `psy-doit new NAME` writes one.
+    `psy-doit NAME` computes what is missing and merges everything into psy-work/NAME/result.npz.
+
+    Exit status: 0 all done, 1 some items failed, 2 task file or option wrong, 3 no such task, 4 refused so as not to
+    lose or mix results, 75 temporary trouble, 130 interrupted.
+    """
+    ctx.obj = taskdir
+
+
+def main() -> Any:
+    """Run the command line; the console script."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except PsyrunError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        _complain("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(text: str) -> None:
+    click.echo(f"psy-doit: {text}", err=True)

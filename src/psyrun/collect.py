@@ -1,0 +1,155 @@
+"""From the record to the result: rows that are done, in the order of the space, verified before they are in place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from psyrun.arrays import Array, plain_list
+from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
+from psyrun.errors import StoreError, TemporaryError
+from psyrun.files import sync_directory, write_json
+from psyrun.keys import Lanes, find
+from psyrun.plan import Indices, Plan, packed_mask
+from psyrun.record import Lookup, Placement, place, read_parts
+from psyrun.store import Store
+from psyrun.workdir import FORMAT, Workdir
+
+INDEX = HIDDEN + "index"
+
+
+def result_columns(placement: Placement, parameters: Sequence[str], store: Store) -> dict[str, Array]:
+    """Return the columns of the result, parameters first, hidden ones last.
+
+    Raises
+    ------
+    UnsupportedValueError
+        Rows whose values the store cannot hold in one column.
+    """
+    columns: dict[str, Array] = {}
+    for name in dict.fromkeys([*parameters, *placement.names()]):
+        values = placement.column(name, store.holds_objects)
+        if values is not None:
+            columns |= settled(name, values, store.holds_objects)
+    for hidden, system in ((KEYS, "key"), (INDEX, "index")):
+        columns[hidden] = _system_column(placement, system)
+    columns[N_ITEMS] = np.array(len(placement.done))
+    return columns
+
+
+def _system_column(placement: Placement, name: str) -> Array:
+    dtype, shape = (np.uint64, (2,)) if name == "key" else (np.int64, ())
+    if name == "index":
+        return np.flatnonzero(placement.done)
+    rank = np.cumsum(placement.done) - 1
+    column = np.empty((int(placement.done.sum()), *shape), dtype=dtype)
+    for batch, items in placement.batches:
+        wanted = items >= 0
+        column[rank[items[wanted]]] = batch.rows[name][wanted]
+    return column
+
+
+def write_result(path: Path, columns: dict[str, Array], store: Store) -> None:
+    """Write a result beside its place, read it back, compare, and only then put it there.
+
+    Raises
+    ------
+    TemporaryError
+        The disk refused, or what was read is not what was written; the old result is as it was.
+    """
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.save(beside, columns)
+        _verify(store.load(beside, keys=True), columns, path)
+        beside.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise TemporaryError(f"{path}: the result cannot be written: {error.strerror or error}") from error
+    except StoreError as error:
+        raise TemporaryError(f"{path}: the result cannot be read back: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _verify(found: dict[str, Array], written: dict[str, Array], path: Path) -> None:
+    wrong = [name for name in written if name not in found or found[name].shape != written[name].shape]
+    if wrong or not np.array_equal(found[KEYS], written[KEYS]):
+        raise TemporaryError(f"{path}: reading the new result back gave other rows ({', '.join(wrong) or 'keys'})")
+
+
+def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup | None = None) -> Placement:
+    """Write the result of a plan's space from the record, and note in the manifest what it holds.
+
+    Parameters
+    ----------
+    workdir : Workdir
+    plan : Plan
+        Tells space, accepted code and parameters.
+    path : Path
+        Of the result. A file there that the manifest does not know is moved to the archive first.
+    store : Store
+    lookup : callable, optional
+        From keys to indices in the space; default what the plan knows.
+
+    Returns
+    -------
+    Placement
+    """
+    manifest = workdir.read_manifest()
+    parts = read_parts(workdir)
+    known = {name: sizes[0] for name, sizes in manifest.get("parts", {}).items()}
+    placement = place(parts, plan.space, plan.n_items, lookup or planned_lookup(plan), plan.accepts, known)
+    columns = result_columns(placement, plan.parameters, store)
+    if path.exists() and not is_ours(workdir, path, manifest):
+        workdir.archived(path)
+    write_result(path, columns, store)
+    write_json(
+        workdir.manifest,
+        {
+            "format": FORMAT,
+            "plan": plan.id,
+            "space": plan.space,
+            "accepts": plan.accepts,
+            "n_items": plan.n_items,
+            "n_done": int(placement.done.sum()),
+            "done": packed_mask(placement.done),
+            "parts": {part.name: [part.size, part.file_size] for part in parts},
+            "result": fingerprint(workdir, path),
+        },
+    )
+    return placement
+
+
+def planned_lookup(plan: Plan) -> Lookup:
+    """Return the way from keys to indices that a plan knows; no task file is run for it."""
+    keys, index = plan.placed()
+
+    def lookup(wanted: Lanes) -> Indices:
+        at = find(wanted, keys)
+        return np.where(at >= 0, index[at] if len(index) else -1, -1)
+
+    return lookup
+
+
+def fingerprint(workdir: Workdir, path: Path) -> dict[str, Any]:
+    """Return what tells the file at a path from another that stands there later."""
+    stat = path.stat()
+    inside = path.is_relative_to(workdir.path)
+    shown = str(path.relative_to(workdir.path)) if inside else str(path)
+    return {"path": shown, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def is_ours(workdir: Workdir, path: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the file at a path is the result that the manifest speaks of."""
+    return path.exists() and manifest.get("result") == fingerprint(workdir, path)
+
+
+def shown_assignment(assignment: dict[str, Any]) -> str:
+    """Return an assignment as a user would write it: ``D=2, N=10``."""
+    values = zip(assignment, plain_list(list(assignment.values())), strict=True)
+    return ", ".join(f"{name}={value!r}" for name, value in values)

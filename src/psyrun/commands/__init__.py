@@ -1,0 +1,1 @@
+"""The commands of psy-doit, one a module: parse, call the library, print."""

@@ -1,0 +1,42 @@
+"""``psy-doit merge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from psyrun.collect import planned_lookup, result_columns, write_result
+from psyrun.errors import RefusedError, TaskError
+from psyrun.record import place, read_parts
+from psyrun.status import newest_plan
+from psyrun.store import H5Store, NpzStore, PickleStore, Store
+from psyrun.workdir import Workdir
+
+
+@click.command("merge")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+def command(directory: Path, file: Path) -> None:
+    """Write the finished items of work directory DIR into FILE (.npz, .h5 or .pkl). Runs no task file."""
+    workdir = Workdir(directory)
+    if not workdir.exists():
+        raise TaskError(f"{directory}: not a work directory of psyrun; it takes one such as psy-work/NAME")
+    workdir.check_format()
+    if file.exists():
+        raise RefusedError(f"{file} is there already. Move it away, or name another file")
+    plan = newest_plan(workdir)
+    if plan is None:
+        raise TaskError(f"{directory}: nothing was run there yet")
+    store = _store(file)
+    placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
+    write_result(file, result_columns(placement, plan.parameters, store), store)
+    click.echo(f"{int(placement.done.sum())} of {plan.n_items} items: {file}")
+
+
+def _store(file: Path) -> Store:
+    stores: tuple[type[Store], ...] = (NpzStore, H5Store, PickleStore)
+    for store in stores:
+        if file.suffix == store.ext:
+            return store()
+    raise TaskError(f"{file}: takes a file name that ends in {', '.join(s.ext for s in stores)}")

@@ -1,0 +1,59 @@
+"""``psy-doit test``."""
+
+from __future__ import annotations
+
+import pdb
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from psyrun.arrays import plain
+from psyrun.child import checked_row
+from psyrun.collect import shown_assignment
+from psyrun.columns import settled
+from psyrun.errors import TaskError
+from psyrun.tasks import Task, load_task
+
+
+@click.command("test")
+@click.argument("name")
+@click.option("--item", default=0, show_default=True, help="Which item, by its number in the space.")
+@click.option("--pdb", "debug", is_flag=True, help="Open the debugger where it raises.")
+@click.pass_obj
+def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
+    """Run one item of a task here and now, and print its result. Nothing is recorded."""
+    task = load_task(name, taskdir)
+    n = len(task.pspace)
+    if not 0 <= item < n:
+        raise TaskError(f"{name} has {n} items, numbered 0 to {n - 1}; there is no item {item}")
+    click.echo(name)
+    click.echo(f"item {item}: {shown_assignment(task.pspace[item])}")
+    sys.stdout.flush()
+    try:
+        row = _run(task, item)
+    except Exception as error:
+        traceback.print_exception(type(error), error, error.__traceback__.tb_next if error.__traceback__ else None)
+        if debug:
+            pdb.post_mortem(error.__traceback__)
+        else:
+            click.echo(f"To look at it in the debugger: psy-doit test {name} --item {item} --pdb", err=True)
+        return 1
+    for column, value in row.items():
+        click.echo(f"{column} = {plain(value)!r}")
+    return 0
+
+
+def _run(task: Task, item: int) -> dict[str, Any]:
+    setup: Callable[[int], Any] = task.setup or (lambda _: None)
+    assignment = task.pspace[item]
+    given = assignment | (setup(0) or {})
+    row = checked_row(given, task.execute(**given), assignment)
+    excluded = set(task.options["exclude_from_result"])
+    for name, value in row.items():
+        if name not in excluded:
+            settled(name, [value], task.store.holds_objects)
+    return {name: v for name, v in row.items() if name not in assignment and name not in excluded}

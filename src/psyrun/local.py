@@ -1,0 +1,165 @@
+"""A worker on this machine, forked before any user code is loaded.
+
+Forking a process that has loaded a task was seen to repeat random numbers and to hang under OpenMP. So the command
+calls `prefork` first; the process made there waits until it is told which plan to work on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from psyrun.child import DONE, FAILED, POSITION, die_with_parent
+from psyrun.plan import Plan
+from psyrun.workdir import Workdir
+from psyrun.worker import Supervisor, shared_counters
+
+_MOST_CHILDREN = 1024
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a worker told: ``done`` (first and last position), ``problem`` (text), ``pid``, or ``exit`` (status)."""
+
+    kind: str
+    first: int = 0
+    last: int = 0
+    text: str = ""
+
+
+class LocalWorker:
+    """The one worker that a command runs on its own machine; started once or several times, one after another."""
+
+    def __init__(self) -> None:
+        self._counters = shared_counters(_MOST_CHILDREN)
+        self._orders, theirs = os.pipe()
+        theirs, self._orders = self._orders, theirs
+        self._events, notify = os.pipe()
+        self._rest = b""
+        self._supervisor = 0
+        self.running = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's idle threads; they survive a fork
+            self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._orders)
+            os.close(self._events)
+            self._wait_for_orders(theirs, notify)
+        os.close(theirs)
+        os.close(notify)
+
+    def start(self, workdir: Path, plan: str, n_children: int, python: str | None = None) -> None:
+        """Start a worker for a plan.
+
+        Parameters
+        ----------
+        workdir : Path
+        plan : str
+            The plan's id.
+        n_children : int
+            How many items run at a time.
+        python : str, optional
+            Another interpreter to run it with.
+        """
+        self._counters[:] = (-1, 0, 0)
+        order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN), "python": python}
+        os.write(self._orders, json.dumps(order).encode() + b"\n")
+        self.running = True
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many items this worker ran, and how many of them failed."""
+        total = self._counters.sum(axis=0)
+        return int(total[DONE]), int(total[FAILED])
+
+    def in_hand(self) -> list[int]:
+        """Return the positions of the work list that are being computed."""
+        return [p for p in self._counters[:, POSITION].tolist() if p >= 0]
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield what the worker told, after waiting up to so many seconds for it."""
+        if not select.select([self._events], [], [], timeout)[0]:
+            return
+        data = os.read(self._events, 2**16)
+        if not data:
+            self.running = False
+            yield Event("exit", 1)
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            yield self._event(line.decode())
+
+    def _event(self, line: str) -> Event:
+        kind, _, rest = line.partition(" ")
+        if kind == "problem":
+            return Event(kind, text=json.loads(rest))
+        numbers = [int(n) for n in rest.split()]
+        if kind == "pid":
+            self._supervisor = numbers[0]
+        elif kind == "exit":
+            self.running = False
+            self._supervisor = 0
+        return Event(kind, numbers[0], numbers[-1])
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Have the worker put what is finished on record, hand back the rest, and end."""
+        while self.running:
+            if self._supervisor:
+                with suppress(ProcessLookupError):
+                    os.kill(self._supervisor, signal.SIGTERM)
+                    self._supervisor = 0
+            events = list(self.events(timeout))
+            if not events:
+                return
+
+    def close(self) -> None:
+        """End the process that was forked."""
+        self.stop()
+        os.close(self._orders)
+        os.close(self._events)
+        os.waitpid(self._pid, 0)
+
+    def _wait_for_orders(self, orders: int, notify: int) -> NoReturn:
+        """Start a worker for every order, in this process's stead; end with the command."""
+        status = 1
+        try:
+            os.setsid()  # Ctrl-C is for the command, which stops its worker in order
+            die_with_parent(signal.SIGTERM)
+            with os.fdopen(orders) as lines:
+                for line in lines:
+                    self._obey(json.loads(line), notify)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _obey(self, order: dict[str, Any], notify: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                die_with_parent(signal.SIGTERM)
+                status = self._work(order, notify)
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        os.write(notify, b"pid %d\n" % pid)
+        _, status = os.waitpid(pid, 0)
+        os.write(notify, b"exit %d\n" % os.waitstatus_to_exitcode(status))
+
+    def _work(self, order: dict[str, Any], notify: int) -> int:
+        if order["python"]:
+            os.set_inheritable(notify, True)
+            told = ["--children", str(order["children"]), "--notify", str(notify)]
+            arguments = [order["python"], "-m", "psyrun.worker", *told, order["workdir"], order["plan"]]
+            os.execv(order["python"], arguments)  # noqa: S606 - no shell: the interpreter that the task names
+        workdir = Workdir(Path(order["workdir"]))
+        plan = Plan.read(workdir.plans / order["plan"])
+        return Supervisor(workdir, plan, order["children"], self._counters[: order["children"]], notify).run()

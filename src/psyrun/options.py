@@ -1,0 +1,261 @@
+"""The options of a task file: one table for types, defaults, checks, documentation and the template of `new`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psyrun.backend import Backend, DistributeBackend
+from psyrun.errors import TaskError
+from psyrun.pspace import ParameterSpace
+from psyrun.scheduler import ImmediateRun, Scheduler
+from psyrun.store import NpzStore, Store
+
+Check = Callable[[Any], bool]
+_REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One name with a meaning in a task file.
+
+    Attributes
+    ----------
+    takes : str
+        What it takes, as an error message and the reference say it.
+    check : callable
+        Whether a value is that.
+    base : type, optional
+        A class or entry of this kind may be given instead of an instance.
+    """
+
+    name: str
+    takes: str
+    check: Check
+    doc: str
+    default: Any = None
+    base: type | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether a task file must set it."""
+        return self.default is _REQUIRED
+
+    def value(self, given: Any) -> Any:
+        """Return the value to use for one that was given.
+
+        Raises
+        ------
+        TaskError
+            It is not what the option takes.
+        """
+        if self.base is not None and inspect.isclass(given) and issubclass(given, self.base):
+            try:
+                given = given()
+            except TypeError as error:
+                raise TaskError(f"{self.name} = {given.__name__}: {error}. Give an instance") from error
+        if not self.check(given):
+            raise TaskError(f"{self.name} = {given!r:.80}: takes {self.takes}")
+        return given
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _path(value: Any) -> bool:
+    return isinstance(value, (str, Path)) and str(value) != ""
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
+
+
+def _optional(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _is(kind: type) -> Check:
+    return lambda value: isinstance(value, kind)
+
+
+OPTIONS: dict[str, Option] = {
+    option.name: option
+    for option in (
+        Option(
+            "pspace",
+            "a parameter space, such as Param(x=[1, 2]) * Param(y=[3, 4])",
+            _is(ParameterSpace),
+            "The parameter space: which assignments to compute.",
+            _REQUIRED,
+        ),
+        Option(
+            "execute",
+            "a function: execute(**assignment) -> dict",
+            callable,
+            "Called with every assignment of pspace; returns a dict of results.",
+            _REQUIRED,
+        ),
+        Option(
+            "setup",
+            "a function: setup(proc_id) -> dict or None",
+            _optional(callable),
+            "Called once in every process before its first item, with the process's number; what it returns is "
+            "passed to execute, and goes into the result unless excluded.",
+        ),
+        Option("max_jobs", "a whole number from 1", _count, "The most chunks (on a cluster: jobs) to make.", 100),
+        Option("min_items", "a whole number from 1", _count, "The fewest items of a chunk.", 1),
+        Option("pool_size", "a whole number from 1", _count, "How many items a job runs at a time.", 1),
+        Option(
+            "store",
+            "a store, such as psyrun.NpzStore() or psyrun.H5Store()",
+            _is(Store),
+            "The file format of the result.",
+            NpzStore(),
+            Store,
+        ),
+        Option(
+            "backend",
+            "a backend, such as psyrun.DistributeBackend",
+            _is(Backend),
+            "How items are dealt into chunks.",
+            DistributeBackend(),
+            Backend,
+        ),
+        Option(
+            "scheduler",
+            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing()",
+            _is(Scheduler),
+            "Where the chunks run.",
+            ImmediateRun(),
+            Scheduler,
+        ),
+        Option(
+            "scheduler_args",
+            "a dict, such as {'timelimit': '10m', 'memory': '512M'}",
+            _is(Mapping),
+            "What each job asks the scheduler for.",
+            {},
+        ),
+        Option("python", "the path of a Python interpreter", _optional(_path), "The interpreter that runs the items."),
+        Option(
+            "workdir",
+            "the path of a directory",
+            _path,
+            "Where work directories of tasks are; this task's is the one of its name below.",
+            "psy-work",
+        ),
+        Option(
+            "resultfile",
+            "the path of a file",
+            _optional(_path),
+            "Where the result goes; default result.npz (or .h5, .pkl) in the work directory of the task.",
+        ),
+        Option(
+            "file_dep",
+            "a list of paths",
+            lambda value: _names(value) or (isinstance(value, Sequence) and all(map(_path, value))),
+            "Files that execute reads: when their content changes, its results are those of other code.",
+            (),
+        ),
+        Option("exclude_from_result", "a list of names", _names, "Names to leave out of the result.", ()),
+        Option(
+            "overwrite_dirty",
+            "True or False",
+            _is(bool),
+            "True: when the code changed, put the old results into the archive without asking and start afresh.",
+            False,
+        ),
+        Option("name", "the name of the task", _is(str), "If set, it must agree with the name of the file.", ""),
+    )
+}
+
+
+def resolved(given: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Return the value of every option.
+
+    Parameters
+    ----------
+    given : dict
+        Globals of the task file, on top of those of ``psy-conf.py``.
+    task : str
+        The name that the file has.
+
+    Raises
+    ------
+    TaskError
+        An option that is required and absent, or that has a wrong value.
+    """
+    values: dict[str, Any] = {}
+    for option in OPTIONS.values():
+        if option.name in given:
+            values[option.name] = option.value(given[option.name])
+        elif option.required:
+            raise TaskError(f"{option.name} is missing: {option.takes}")
+        else:
+            values[option.name] = option.default
+    if values["name"] not in ("", task):
+        raise TaskError(
+            f"name = {values['name']!r}, but the file is that of {task!r}. Remove the line, or rename the file"
+        )
+    values["scheduler"].check(values["scheduler_args"])
+    return values
+
+
+def slip(source: ast.Module) -> tuple[int, str, str] | None:
+    """Return line, name and option for the first global that nothing reads and that is one slip from an option."""
+    read = {n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    for statement in source.body:
+        for target in ast.walk(statement):
+            if not (isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)):
+                continue
+            if target.id in OPTIONS or target.id in read or isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+                continue
+            meant = [option for option in OPTIONS if one_slip(target.id, option)]
+            if meant:
+                return target.lineno, target.id, meant[0]
+    return None
+
+
+def one_slip(typed: str, meant: str) -> bool:
+    """Whether one letter too many, too few, wrong or swapped with the next makes one word of the other.
+
+    >>> one_slip('max_job', 'max_jobs'), one_slip('pspcae', 'pspace'), one_slip('n', 'name')
+    (True, True, False)
+    """
+    if typed == meant:
+        return False
+    start = 0
+    while start < min(len(typed), len(meant)) and typed[start] == meant[start]:
+        start += 1
+    a, b = typed[start:], meant[start:]
+    swapped = len(a) > 1 and a[1::-1] == b[:2] and a[2:] == b[2:]
+    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or swapped
+
+
+def template(task: str) -> str:
+    """Return the text of a new task file."""
+    lines = [
+        f'"""The task {task}: try it with `psy-doit test {task}`, run it with `psy-doit {task}`."""',
+        "",
+        "from psyrun import Param",
+        "",
+        "pspace = Param(a=[1, 2, 3]) * Param(b=[10, 20])",
+        "",
+        "",
+        "def execute(a, b):",
+        '    return {"y": a * b}',
+        "",
+        "",
+        "# Options and their defaults:",
+    ]
+    for option in OPTIONS.values():
+        if not option.required and option.name != "name":
+            default = option.default if option.base is None else f"psyrun.{option.default!r}"
+            shown = default if option.base is not None else repr(default)
+            lines += [f"# {option.name} = {shown}", f"#     {option.doc}"]
+    return "\n".join(lines) + "\n"

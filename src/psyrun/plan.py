@@ -1,0 +1,233 @@
+"""Plans: which items to run, in which chunks, with which code. Immutable once in place."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from psyrun import keys as _keys
+from psyrun.claims import Claims, Token
+from psyrun.errors import TemporaryError
+from psyrun.files import write_bytes, write_json
+from psyrun.keys import Lanes
+from psyrun.store import Store
+from psyrun.taskfiles import CONFIG
+from psyrun.tasks import Task, task_from_source
+from psyrun.workdir import PlanPlace
+
+FORMAT = 1
+
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+
+def ranges_of(mask: Mask) -> Indices:
+    """Return the runs of true values as rows (start, stop), shape (n, 2).
+
+    >>> ranges_of(np.array([True, True, False, True]))
+    array([[0, 2],
+           [3, 4]])
+    """
+    edges = np.diff(np.concatenate(([0], mask.astype(np.int8), [0])))
+    return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
+
+
+def tokens_of(sizes: Iterable[int]) -> list[Token]:
+    """Return the tokens for chunks of these sizes.
+
+    >>> [t.name for t in tokens_of([2, 1])]
+    ['0-1.0', '2-2.0']
+    """
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [Token(first, stop - 1) for first, stop in pairwise(ends)]
+
+
+def packed_mask(mask: Mask) -> str:
+    """Return a mask as short text for JSON."""
+    return base64.b85encode(zlib.compress(np.packbits(mask).tobytes(), 1)).decode()
+
+
+def unpacked_mask(text: str, n: int) -> Mask:
+    """Return the mask of n values that `packed_mask` made text of."""
+    bits = np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype=np.uint8)
+    return np.unpackbits(bits, count=n).astype(bool)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan before it stands on disk.
+
+    Attributes
+    ----------
+    ranges : array, shape (n, 2)
+        The work list: ranges start..stop-1 of indices in the space, in the order to run them.
+    sizes : list of int
+        Items of each chunk.
+    accepts : list of str
+        Code digests whose rows count as done.
+    placed_keys, placed_index : arrays, shape (m, 2) and (m,)
+        Where rows recorded under another space stand in this one.
+    """
+
+    ranges: Indices
+    sizes: list[int]
+    accepts: list[str]
+    placed_keys: Lanes
+    placed_index: Indices
+
+    def write(self, place: PlanPlace, task: Task, provenance: Mapping[str, Any]) -> None:
+        """Write all files of the plan beside its place."""
+        options = {name: repr(value) for name, value in task.options.items() if name not in ("pspace", "execute")}
+        content = {
+            "format": FORMAT,
+            "keys": _keys.VERSION,
+            "task": task.name,
+            "file": str(task.path),
+            "cwd": str(task.cwd),
+            "code": task.code,
+            "accepts": self.accepts,
+            "space": task.pspace.digest,
+            "parameters": list(task.pspace.parameters),
+            "n_items": len(task.pspace),
+            "n_work": int((self.ranges[:, 1] - self.ranges[:, 0]).sum()),
+            "n_chunks": len(self.sizes),
+            "store": f"{type(task.store).__module__}:{type(task.store).__qualname__}",
+            "options": options,
+            "provenance": dict(provenance),
+        }
+        work = io.BytesIO()
+        sizes = np.array(self.sizes, dtype=np.int64)
+        arrays = {"ranges": self.ranges, "sizes": sizes, "keys": self.placed_keys, "index": self.placed_index}
+        np.savez(work, **arrays)  # type: ignore[arg-type]
+        write_bytes(place.beside / "work.npz", work.getvalue())
+        write_bytes(place.beside / "task.py", task.source.encode())
+        write_bytes(place.beside / CONFIG, task.config.encode())
+        write_json(place.beside / "plan.json", content)
+        Claims(place.beside).create(tokens_of(self.sizes))
+
+
+class Plan:
+    """A plan on disk.
+
+    Parameters
+    ----------
+    path : Path
+        ``plan/<id>`` in a work directory.
+
+    Raises
+    ------
+    TemporaryError
+        It cannot be read.
+    """
+
+    def __init__(self, path: Path, content: dict[str, Any]):
+        self.path = path
+        self.id = path.name
+        self.content = content
+        self.code: str = content["code"]
+        self.space: str = content["space"]
+        self.accepts: list[str] = content["accepts"]
+        self.n_items: int = content["n_items"]
+        self.n_work: int = content["n_work"]
+        self.n_chunks: int = content["n_chunks"]
+        self.parameters: list[str] = content["parameters"]
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read a plan."""
+        try:
+            content = json.loads((path / "plan.json").read_text())
+            if content["format"] != FORMAT or content["keys"] != _keys.VERSION:
+                raise TemporaryError(f"{path}: was made by another version of psyrun; run the task again to replace it")
+            return cls(path, content)
+        except (OSError, ValueError, KeyError) as error:
+            raise TemporaryError(f"{path}: the plan cannot be read ({error})") from error
+
+    @staticmethod
+    def claims_at(path: Path) -> Claims:
+        """Return the tokens of a plan that need not be readable."""
+        return Claims(path)
+
+    def claims(self, worker: str = "") -> Claims:
+        """Return the plan's tokens as a worker sees them."""
+        return Claims(self.path, worker)
+
+    def _arrays(self) -> Mapping[str, Any]:
+        with np.load(self.path / "work.npz", allow_pickle=False) as archive:
+            return dict(archive)
+
+    def tokens(self) -> list[Token]:
+        """Return the tokens of the chunks as they were dealt."""
+        return tokens_of(self._arrays()["sizes"].tolist())
+
+    def work(self) -> WorkList:
+        """Return the work list."""
+        return WorkList(self._arrays()["ranges"])
+
+    def placed(self) -> tuple[Lanes, Indices]:
+        """Return keys and indices of the rows that were recorded under other spaces."""
+        arrays = self._arrays()
+        return arrays["keys"], arrays["index"]
+
+    def store(self) -> Store:
+        """Return the store of the result."""
+        module, _, name = self.content["store"].partition(":")
+        store: Store = getattr(import_module(module), name)()
+        return store
+
+    def task(self) -> Task:
+        """Run the plan's copy of the task file, as if it stood where it was taken from."""
+        source = (self.path / "task.py").read_text(encoding="utf-8")
+        config = (self.path / CONFIG).read_text(encoding="utf-8")
+        content = self.content
+        return task_from_source(content["task"], Path(content["file"]), source, config, Path(content["cwd"]))
+
+
+class WorkList:
+    """Indices of the items to run, kept as ranges.
+
+    Parameters
+    ----------
+    ranges : array, shape (n, 2)
+    """
+
+    def __init__(self, ranges: Indices):
+        self.ranges = ranges
+        self._ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def indices(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges (start, stop) of indices at positions first..last.
+
+        >>> list(WorkList(np.array([[0, 2], [5, 9]])).indices(1, 3))
+        [(1, 2), (5, 7)]
+        """
+        i = int(np.searchsorted(self._ends, first, side="right"))
+        while first <= last and i < len(self.ranges):
+            stop = int(self.ranges[i, 1])
+            begin = stop - (int(self._ends[i]) - first)
+            end = min(stop, begin + last - first + 1)
+            yield begin, end
+            first += end - begin
+            i += 1
+
+    def mask(self, tokens: Sequence[Token], n_items: int) -> Mask:
+        """Return which of n_items indices the positions of the tokens name."""
+        chosen = np.zeros(n_items, dtype=bool)
+        for token in tokens:
+            for start, stop in self.indices(token.first, token.last):
+                chosen[start:stop] = True
+        return chosen

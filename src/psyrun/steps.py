@@ -1,0 +1,84 @@
+"""Split, process and merge as doit tasks. The only module that imports doit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from doit.control import TaskControl
+from doit.dependency import Dependency, SqliteDB
+from doit.exceptions import TaskFailed
+from doit.reporter import ConsoleReporter
+from doit.runner import Runner
+from doit.task import Stream, Task
+
+from psyrun.progress import progress
+from psyrun.run import Run
+
+
+class Steps:
+    """Runs tasks as doit steps, and keeps the first error for the command.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Prepared.
+    """
+
+    def __init__(self, runs: Sequence[Run]):
+        self._runs = runs
+        self.error: Exception | None = None
+
+    def execute(self) -> None:
+        """Run all steps, in order; doit reports them on standard output.
+
+        Raises
+        ------
+        PsyrunError
+            What ended a step.
+        """
+        for run in self._runs:
+            total = int(run.state.missing.sum())
+            with progress(run.task.name, total) as run.progress:
+                self._execute(run)
+            run.progress = None
+
+    def _execute(self, run: Run) -> None:
+        control = TaskControl(self._tasks(run))
+        control.process(None)
+        memory = Dependency(SqliteDB, ":memory:")
+        reporter = ConsoleReporter(_StandardOutput(), {})
+        runner = Runner(memory, reporter, stream=Stream(2))
+        runner.run_all(control.task_dispatcher())
+        if self.error is not None:
+            raise self.error
+
+    def _tasks(self, run: Run) -> list[Task]:
+        name = run.task.name
+        tasks = [self._task(f"{name}:split", run.split, not run.plans)]
+        if run.plans or run.joins:
+            for i in range(run.n_chunks):
+                tasks.append(self._task(f"{name}:process:{i}", partial(run.process, i), False))
+        tasks.append(self._task(f"{name}:merge", run.merge, not run.merges))
+        return tasks
+
+    def _task(self, name: str, action: Callable[[], None], up_to_date: bool) -> Task:
+        def guarded() -> Any:
+            try:
+                action()
+            except Exception as error:
+                self.error = error
+                return TaskFailed(str(error), report=False)
+            return True
+
+        return Task(name, [(guarded,)], uptodate=[up_to_date], verbosity=2, io={"capture": False})
+
+
+class _StandardOutput:
+    """Standard output as it is when written to; a progress bar puts itself in its place for a while."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -1,0 +1,241 @@
+"""Find and load ``task_<name>.py`` and ``psy-conf.py``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import os
+import re
+import stat
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from psyrun.backend import Backend
+from psyrun.digest import code_digest
+from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError
+from psyrun.options import OPTIONS, resolved, slip
+from psyrun.pspace import ParameterSpace
+from psyrun.scheduler import Scheduler
+from psyrun.store import Store
+from psyrun.taskfiles import CONFIG, NAME, task_names, task_path
+from psyrun.workdir import Workdir
+
+__all__ = ["Task", "find_task", "load_task", "task_from_source", "task_names"]
+
+
+@dataclass
+class Task:
+    """A loaded task file.
+
+    Attributes
+    ----------
+    name : str
+    path : Path
+        Of the file that the user wrote.
+    source, config : str
+        The text of the file, and of ``psy-conf.py`` ('' if there is none).
+    options : dict
+        A value for every option of `psyrun.options.OPTIONS`.
+    cwd : Path
+        The directory where relative paths start.
+    """
+
+    name: str
+    path: Path
+    source: str
+    config: str
+    options: dict[str, Any]
+    cwd: Path
+
+    @property
+    def pspace(self) -> ParameterSpace:
+        """The parameter space."""
+        return self.options["pspace"]  # type: ignore[no-any-return]
+
+    @property
+    def execute(self) -> Callable[..., Any]:
+        """The function that computes one item."""
+        return self.options["execute"]  # type: ignore[no-any-return]
+
+    @property
+    def setup(self) -> Callable[[int], Any] | None:
+        """The function that each process calls first."""
+        return self.options["setup"]  # type: ignore[no-any-return]
+
+    @property
+    def store(self) -> Store:
+        """The format of the result."""
+        return self.options["store"]  # type: ignore[no-any-return]
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Where items run."""
+        return self.options["scheduler"]  # type: ignore[no-any-return]
+
+    @property
+    def backend(self) -> Backend:
+        """How chunks are dealt."""
+        return self.options["backend"]  # type: ignore[no-any-return]
+
+    @property
+    def workdir(self) -> Workdir:
+        """The work directory of this task."""
+        return Workdir(self.cwd / self.options["workdir"] / self.name)
+
+    @property
+    def result(self) -> Path:
+        """The path of the merged result."""
+        given = self.options["resultfile"]
+        return self.cwd / given if given else self.workdir.path / f"result{self.store.ext}"
+
+    @cached_property
+    def code(self) -> str:
+        """The code digest."""
+        try:
+            return code_digest(self.source, str(self.path), self.options["file_dep"], sys.path)
+        except OSError as error:
+            raise TaskError(f"{self.path}: file_dep: {error.filename}: {error.strerror}") from error
+
+
+def find_task(name: str, taskdir: Path) -> Path:
+    """Return the path of a task file.
+
+    Raises
+    ------
+    NoSuchTaskError
+        There is none; the message lists those there are.
+    """
+    path = task_path(name, taskdir)
+    if re.fullmatch(NAME, name) and path.is_file():
+        return path
+    there = task_names(taskdir)
+    if not taskdir.is_dir():
+        raise NoSuchTaskError(
+            f"no directory {taskdir} here ({Path.cwd()}). Go to the directory that holds it, name it with --taskdir, "
+            f"or begin with: psy-doit new {name if re.fullmatch(NAME, name) else 'NAME'}"
+        )
+    close = difflib.get_close_matches(name, there, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    listed = f"There are: {', '.join(there)}." if there else "There are none yet: psy-doit new NAME makes one."
+    raise NoSuchTaskError(f"no task {name!r} in {taskdir}.{hint} {listed}")
+
+
+def load_task(name: str, taskdir: Path) -> Task:
+    """Find a task file, run it and check its options.
+
+    Raises
+    ------
+    NoSuchTaskError
+        There is no such file.
+    TaskError
+        The file, or an option in it, is wrong; the message tells file, line and cause.
+    """
+    path = find_task(name, taskdir)
+    config = taskdir / CONFIG
+    for file in (path, config):
+        _check_owner(file)
+    config_source = _text(config) if config.is_file() else ""
+    return task_from_source(name, path.absolute(), _text(path), config_source, Path.cwd())
+
+
+def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path) -> Task:
+    """Run the text of a task file as if it stood at a path, and check its options."""
+    for directory in (str(cwd), str(path.parent)):
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+    defaults: dict[str, Any] = {}
+    if config:
+        found = _run(config, path.with_name(CONFIG), "psy_conf")
+        defaults = {key: value for key, value in vars(found).items() if key in OPTIONS}
+    tree = _parsed(source, path)
+    slipped = slip(tree)
+    if slipped:
+        line, typed, meant = slipped
+        raise TaskError(f"{_shown(path)}:{line}: unknown option {typed!r}. Did you mean {meant!r}?")
+    module = _run(source, path, f"task_{name}")
+    try:
+        task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
+        _check_signature(task)
+    except TaskError as error:
+        raise TaskError(f"{_shown(path)}: {error}") from error
+    return task
+
+
+def _check_signature(task: Task) -> None:
+    if task.setup is not None:
+        return  # what setup returns is not known before it ran
+    try:
+        signature = inspect.signature(task.execute)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**dict.fromkeys(task.pspace.parameters))
+    except TypeError as error:
+        raise TaskError(
+            f"execute{signature} cannot be called with the parameters of pspace "
+            f"({', '.join(task.pspace.parameters)}): {error}"
+        ) from error
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse to run code that another user could have put there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if found.st_uid not in (os.getuid(), 0) or found.st_mode & stat.S_IWOTH:
+        raise TaskError(
+            f"{_shown(path)}: belongs to another user, or anyone may write it, so it is not run. "
+            f"If you trust it: chown {os.getuid()} {path.name} && chmod o-w {path.name}"
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{_shown(path)}: cannot be read: {error}") from error
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _parsed(source: str, path: Path) -> ast.Module:
+    try:
+        return ast.parse(source, str(path))
+    except SyntaxError as error:
+        raise TaskError(f"{_shown(path)}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+    except ValueError as error:
+        raise TaskError(f"{_shown(path)}: {error}") from error
+
+
+def _run(source: str, path: Path, name: str) -> ModuleType:
+    """Run a file as a module; importable by that name, as pickling its functions needs."""
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    code = compile(_parsed(source, path), str(path), "exec", dont_inherit=True)
+    sys.modules[name] = module
+    try:
+        exec(code, vars(module))  # noqa: S102 - task files are code
+    except PsyrunError as error:
+        raise TaskError(f"{_shown(path)}:{_line(error, path)}: {error}") from error
+    except Exception as error:
+        raise TaskError(f"{_shown(path)}:{_line(error, path)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line(error: Exception, path: Path) -> int | str:
+    """Return the last line of the file that the error went through."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return lines[-1] if lines and lines[-1] else "?"

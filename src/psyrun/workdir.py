@@ -1,0 +1,142 @@
+"""The work directory of a task: every path below it, and how a plan comes to stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psyrun.errors import RefusedError, TemporaryError
+from psyrun.files import sync_directory, write_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FORMAT = 1
+_MARKER = ".psyrun"
+_PLAN_DIGITS = 4
+
+
+class Workdir:
+    """Paths below ``psy-work/<task>/``. Making one touches nothing.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.marker = path / _MARKER
+        self.plans = path / "plan"
+        self.beats = path / "beat"
+        self.parts = path / "parts"
+        self.manifest = path / "manifest.json"
+        self.logs = path / "log"
+        self.archive = path / "archive"
+
+    def exists(self) -> bool:
+        """Whether the directory is there and ours."""
+        return self.marker.is_file()
+
+    def create(self) -> None:
+        """Make the directory and what stands in every one."""
+        if self.path.is_dir() and not self.exists() and any(self.path.iterdir()):
+            raise RefusedError(
+                f"{self.path}: holds files that are not psyrun's. "
+                "Move them away, or set another workdir in the task file"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.exists():
+                self.path.chmod(0o700)
+            for directory in (self.plans, self.beats, self.parts, self.logs):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            if not self.exists():
+                write_json(self.marker, {"format": FORMAT})
+        except OSError as error:
+            raise TemporaryError(f"{error.filename or self.path}: {error.strerror}") from error
+
+    def check_format(self) -> None:
+        """Raise a RefusedError if another version of psyrun wrote the directory in another format."""
+        if self.exists():
+            found = json.loads(self.marker.read_text()).get("format")
+            if found != FORMAT:
+                raise RefusedError(
+                    f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
+                    "Use the version that wrote it, or set another workdir in the task file"
+                )
+
+    def plan_ids(self) -> list[str]:
+        """Return the ids of all plans, the newest last."""
+        try:
+            names = os.listdir(self.plans)
+        except FileNotFoundError:
+            return []
+        return sorted((n for n in names if n.isdecimal()), key=int)
+
+    def new_plan(self, after: str | None) -> PlanPlace:
+        """Return the place of the plan that follows another (None: the first)."""
+        return PlanPlace(self.plans, f"{int(after or 0) + 1:0{_PLAN_DIGITS}}")
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Return what the result holds, {} if nothing is known."""
+        try:
+            content: dict[str, Any] = json.loads(self.manifest.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return content if content.get("format") == FORMAT else {}
+
+    def part_paths(self) -> Iterator[Path]:
+        """Yield the files of the record, by name."""
+        if self.parts.is_dir():
+            for name in sorted(os.listdir(self.parts)):
+                if not name.startswith("."):
+                    yield self.parts / name
+
+    def archived(self, path: Path) -> Path | None:
+        """Move what is superseded to the archive; return where it went, None if there was nothing."""
+        if not path.exists():
+            return None
+        target = self.archive / f"{len(list(self.archive.glob('*'))) + 1:04}-{secrets.token_hex(4)}" / path.name
+        target.parent.mkdir(parents=True, mode=0o700)
+        path.rename(target)
+        sync_directory(target.parent)
+        sync_directory(path.parent)
+        return target
+
+
+class PlanPlace:
+    """A directory that becomes a plan by one rename, unless another process made that plan first.
+
+    No lock is needed: renaming a directory onto one that is not empty fails on every file system.
+    """
+
+    def __init__(self, plans: Path, name: str):
+        self.name = name
+        self.path = plans / name
+        self.beside = plans / f".{name}.{secrets.token_hex(8)}"
+
+    def __enter__(self) -> Self:
+        self.beside.mkdir(mode=0o700)
+        return self
+
+    def commit(self) -> bool:
+        """Put the plan in place; return whether it is this one that stands there now."""
+        sync_directory(self.beside)
+        try:
+            self.beside.rename(self.path)
+        except OSError:
+            if not self.path.is_dir():
+                raise
+            # A lost reply of NFS looks like a failure: the plan is ours if our directory is gone.
+            return not self.beside.exists()
+        sync_directory(self.path.parent)
+        return True
+
+    def __exit__(self, *exc: object) -> None:
+        shutil.rmtree(self.beside, ignore_errors=True)

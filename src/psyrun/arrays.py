@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,8 @@ def _stacked(values: Sequence[Any]) -> Array:
 
 def same_number(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether every number of an array is the same number in another dtype."""
+    if array.dtype.kind == "c" and dtype.kind != "c":
+        return False
     if np.can_cast(array.dtype, dtype, "safe") and not (array.dtype.kind in "iu" and dtype.kind in "fc"):
         return True
     if array.dtype.kind in "biu" and dtype.kind in "fc":
@@ -144,7 +146,7 @@ def join(arrays: Iterable[Array]) -> Array:
 
 
 def evaluable(value: Any) -> str:
-    """Return text that ``eval`` (with ``np``) makes the value of again; nan and inf included.
+    """Return text that ``eval`` (with ``np``) makes an equal value of again; nan and inf included.
 
     >>> evaluable([1, float('nan')])
     "[1, float('nan')]"
@@ -154,15 +156,19 @@ def evaluable(value: Any) -> str:
         return f"float('{value}')"
     if isinstance(value, complex):
         return f"complex({evaluable(value.real)}, {evaluable(value.imag)})"
-    if (isinstance(value, np.ndarray) and value.dtype.kind in "Mm") or isinstance(
-        value, (np.datetime64, np.timedelta64)
-    ):
-        return f"np.{value!r}".replace("np.np.", "np.")
+    if isinstance(value, np.longdouble):
+        return f"np.longdouble('{value}')"
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return repr(value).replace("numpy.", "np.")
     if isinstance(value, np.ndarray):
-        return evaluable(value.tolist())
-    if type(value) in (list, tuple):
+        if not value.size:
+            return f"np.empty({value.shape})"
+        return evaluable(list(value) if value.dtype.kind in "Mm" else value.tolist())
+    if isinstance(value, (list, tuple)):
         inner = ", ".join(map(evaluable, value))
-        return f"[{inner}]" if type(value) is list else f"({inner}{',' if len(value) == 1 else ''})"
-    if type(value) is dict:
+        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
+    if isinstance(value, Mapping):
         return "{" + ", ".join(f"{evaluable(k)}: {evaluable(v)}" for k, v in value.items()) + "}"
-    return repr(value)
+    # What is derived from these, such as a member of an enumeration, shows itself as something that eval cannot read.
+    kind = next((kind for kind in (bool, int, float, str, bytes) if isinstance(value, kind)), type(value))
+    return kind.__repr__(value)

@@ -9,13 +9,14 @@ A takeover raises the epoch: the old owner's next rename then fails, which tells
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -241,13 +242,20 @@ class Observer:
     directory : Path
         Of the heartbeats.
     ttl : float
-        Seconds without a new count after which a worker of another machine is taken for dead.
+        Seconds without a new count after which a worker is taken for dead.
+    silent : dict, optional
+        Workers that another observer watched for that long already, and the counts they stood at.
     """
 
-    def __init__(self, directory: Path, ttl: float):
+    def __init__(self, directory: Path, ttl: float, silent: Mapping[str, int] | None = None):
         self._directory = directory
         self._ttl = ttl
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen = {worker: (count, -math.inf) for worker, count in (silent or {}).items()}
+
+    def silent(self) -> dict[str, int]:
+        """Return the workers that gave no sign for the whole time, with their counts."""
+        now = time.monotonic()
+        return {worker: count for worker, (count, since) in self._seen.items() if now - since > self._ttl}
 
     def read(self, worker: str) -> dict[str, Any]:
         """Return what a worker says of itself, {} if nothing."""
@@ -264,6 +272,6 @@ class Observer:
             return True
         count = beat.get("count", -1)
         now = time.monotonic()
-        if self._seen.get(worker, (None,))[0] != count:
+        if worker not in self._seen or self._seen[worker][0] != count:
             self._seen[worker] = (count, now)
         return now - self._seen[worker][1] > self._ttl

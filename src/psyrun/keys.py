@@ -152,23 +152,21 @@ def _words(values: Array | Sequence[Any]) -> tuple[Array, Lanes]:
         numbers = _number_words(values)
         if numbers is not None:
             return numbers[0], np.repeat(numbers[1][:, np.newaxis], 2, axis=1)
-    kinds = np.empty(len(values), dtype=np.intp)
-    words = np.empty((len(values), 2), dtype=np.uint64)
-    for i, value in enumerate(values):
-        kind, payload = canonical(value)
-        twice = blake2b(payload, digest_size=16).digest() if kind == _DIGEST else payload * 2
-        kinds[i] = kind
-        words[i] = struct.unpack("<2Q", twice)
-    return kinds, words
+    pairs = [canonical(value) for value in values]
+    kinds = np.array([kind for kind, _ in pairs], dtype=np.intp)
+    words = b"".join(blake2b(p, digest_size=16).digest() if kind == _DIGEST else p * 2 for kind, p in pairs)
+    return kinds, np.frombuffer(words, dtype="<u8").reshape(-1, 2).astype(np.uint64)
 
 
 def _number_words(values: Array) -> tuple[Array, Array] | None:
     """Return kinds and words of an array of real numbers, or None where that takes more than 64 bits."""
-    if values.dtype.kind in "bi" or (values.dtype.kind == "u" and values.dtype.itemsize < 8):
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind in "bi" or (kind == "u" and (size < 8 or not len(values) or values.max() < 2**63)):
         return np.zeros(len(values), dtype=np.intp), values.astype(np.int64).view(np.uint64)
-    if values.dtype.kind != "f" or values.dtype.itemsize > 8:
+    if kind != "f" or size > 8:
         return None
-    floats = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        floats = values.astype(np.float64)
     whole = (np.floor(floats) == floats) & (floats >= -(2.0**63)) & (floats < 2.0**63)
     integers = np.where(whole, floats, 0.0).astype(np.int64)
     floats[np.isnan(floats)] = np.nan
@@ -186,6 +184,8 @@ def canonical(value: Any) -> tuple[int, bytes]:
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
+    if isinstance(value, (np.datetime64, np.timedelta64)):  # NumPy counts durations among the integers
+        return _DIGEST, _instant(value)
     if isinstance(value, (bool, int, np.bool_, np.integer)):
         return _integer(int(value))
     if isinstance(value, (float, np.floating)):
@@ -200,10 +200,8 @@ def canonical(value: Any) -> tuple[int, bytes]:
         return _DIGEST, b"s" + str.encode(value, "utf-8", "surrogatepass")
     if isinstance(value, bytes):
         return _DIGEST, b"b" + bytes(value)
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        return _DIGEST, _instant(value)
-    if isinstance(value, np.ndarray) and value.dtype.names is None:
-        return _DIGEST, _array(value)
+    if isinstance(value, np.ndarray) and value.dtype.names is None and not isinstance(value, np.ma.MaskedArray):
+        return _DIGEST, _array(np.asarray(value))
     if isinstance(value, (list, tuple, range)):
         return _DIGEST, b"[%d:" % len(value) + b"".join(map(_framed, value))
     if isinstance(value, Mapping):
@@ -228,18 +226,16 @@ def _integer(value: int) -> tuple[int, bytes]:
             return _FLOAT, struct.pack("<d", float(value))
     except OverflowError:
         pass
-    return _DIGEST, b"q%d/1" % value
+    return _DIGEST, b"q%x/1" % value
 
 
 def _real(value: Any) -> tuple[int, bytes]:
     if value != value:
         return _FLOAT, struct.pack("<d", np.nan)
-    if np.isinf(value):
-        return _FLOAT, struct.pack("<d", float(value))
-    if value == np.floor(value):
+    if value.is_integer():
         return _integer(int(value))
     if isinstance(value, np.longdouble) and float(value) != value:
-        return _DIGEST, b"q%d/%d" % value.as_integer_ratio()
+        return _DIGEST, b"q%x/%x" % value.as_integer_ratio()
     return _FLOAT, struct.pack("<d", float(value))
 
 
@@ -267,7 +263,7 @@ def _framed(value: Any) -> bytes:
 def _array(value: Array) -> bytes:
     """Return what the nested list of the same shape and elements gives, faster for numbers."""
     head = b"[%d:" % len(value)
-    if not value.size and value.ndim > 1:
+    if not len(value) and value.ndim > 1:
         return head + b"x" + ",".join(map(str, value.shape[1:])).encode()
     if value.ndim > 1:
         return head + b"".join(map(_framed, value))

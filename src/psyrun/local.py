@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,14 @@ class LocalWorker:
         os.close(theirs)
         os.close(notify)
 
-    def start(self, workdir: Path, plan: str, n_children: int, python: str | None = None) -> None:
+    def start(
+        self,
+        workdir: Path,
+        plan: str,
+        n_children: int,
+        python: str | None = None,
+        silent: Mapping[str, int] | None = None,
+    ) -> None:
         """Start a worker for a plan.
 
         Parameters
@@ -69,9 +76,12 @@ class LocalWorker:
             How many items run at a time.
         python : str, optional
             Another interpreter to run it with.
+        silent : dict, optional
+            Workers known to be silent, see `psyrun.claims.Observer`.
         """
         self._counters[:] = (-1, 0, 0)
-        order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN), "python": python}
+        order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN)}
+        order |= {"python": python, "silent": dict(silent or {})}
         os.write(self._orders, json.dumps(order).encode() + b"\n")
         self.running = True
 
@@ -158,8 +168,11 @@ class LocalWorker:
         if order["python"]:
             os.set_inheritable(notify, True)
             told = ["--children", str(order["children"]), "--notify", str(notify)]
+            for worker, count in order["silent"].items():
+                told += ["--silent", worker, str(count)]
             arguments = [order["python"], "-m", "psyrun.worker", *told, order["workdir"], order["plan"]]
             os.execv(order["python"], arguments)  # noqa: S606 - no shell: the interpreter that the task names
         workdir = Workdir(Path(order["workdir"]))
         plan = Plan.read(workdir.plans / order["plan"])
-        return Supervisor(workdir, plan, order["children"], self._counters[: order["children"]], notify).run()
+        counters = self._counters[: order["children"]]
+        return Supervisor(workdir, plan, order["children"], counters, notify, order["silent"]).run()

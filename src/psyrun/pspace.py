@@ -21,16 +21,16 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence
 from functools import cached_property
 from hashlib import blake2b
-from itertools import islice
-from typing import Any, overload
+from itertools import repeat
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array, evaluable, exact_array, join, plain_list
+from psyrun.arrays import Array, evaluable, exact_array, join, plain, plain_list
 from psyrun.errors import AmbiguousOperationError
 from psyrun.keys import Lanes, find, finish, occurrences, value_lanes
 
@@ -48,7 +48,12 @@ __all__ = [
 
 Indices = npt.NDArray[np.int64]
 
+Selection: TypeAlias = range | Indices
+"""Row numbers, all of them valid: a range of step 1, for which there are shorter ways, or any numbers in an array."""
+
 _SHOWN_ROWS = 1000
+# As many rows of an inner factor are kept while the outer one advances, and numbers of a view made at a time.
+_KEPT_ROWS = 1 << 14
 _NAN = float("nan")
 
 
@@ -74,31 +79,28 @@ class ParameterSpace(ABC):
 
     parameters: tuple[str, ...]
 
-    # What a kind of space defines. Indices are arrays of int64 between 0 and len(self) - 1.
+    # What a kind of space defines.
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def _row(self, i: int) -> dict[str, Any]: ...
+    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
+        """Yield rows; they may share lists, dicts and arrays with the space and with each other."""
 
     @abstractmethod
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]: ...
+    def _columns(self, at: Selection) -> dict[str, Array]: ...
 
     @abstractmethod
-    def _columns_at(self, at: Indices) -> dict[str, Array]: ...
-
-    @abstractmethod
-    def _lanes_at(self, at: Indices, names: frozenset[str]) -> Lanes: ...
+    def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes: ...
 
     @abstractmethod
     def _digest(self) -> bytes: ...
 
-    def _columns(self, start: int, stop: int) -> dict[str, Array]:
-        return self._columns_at(np.arange(start, stop))
-
-    def _lanes(self, start: int, stop: int, names: frozenset[str]) -> Lanes:
-        return self._lanes_at(np.arange(start, stop), names)
+    @property
+    @abstractmethod
+    def _mutable(self) -> frozenset[str]:
+        """The names that have lists, dicts or arrays among their values."""
 
     @cached_property
     def _distinct(self) -> bool:
@@ -108,17 +110,37 @@ class ParameterSpace(ABC):
     @cached_property
     def _ranks(self) -> npt.NDArray[np.int64]:
         """The occurrence numbers of all rows, for spaces that have no shorter way to them."""
-        return occurrences(self._lanes(0, len(self), frozenset(self.parameters)))
+        return occurrences(self._all_lanes())
 
-    def _occurrences_at(self, at: Indices) -> npt.NDArray[np.int64]:
+    @cached_property
+    def _multiplicities(self) -> npt.NDArray[np.int64]:
+        """How often each row stands in the whole space."""
+        _, group, counts = np.unique(self._all_lanes(), axis=0, return_inverse=True, return_counts=True)
+        result: npt.NDArray[np.int64] = counts[group.reshape(-1)]
+        return result
+
+    def _occurrences(self, at: Indices) -> npt.NDArray[np.int64]:
         return self._ranks[at]
 
-    def _multiplicities_at(self, at: Indices) -> npt.NDArray[np.int64]:
-        """Return how often the row at each index stands in the whole space."""
-        lanes = self._lanes(0, len(self), frozenset(self.parameters))
-        _, group, counts = np.unique(lanes, axis=0, return_inverse=True, return_counts=True)
-        result: npt.NDArray[np.int64] = counts[group.reshape(-1)[at]]
-        return result
+    def _times(self, at: Indices) -> npt.NDArray[np.int64]:
+        return self._multiplicities[at]
+
+    def _all_lanes(self) -> Lanes:
+        return self._lanes(range(len(self)), frozenset(self.parameters))
+
+    def _keys(self, at: Selection) -> Lanes:
+        lanes = self._lanes(at, frozenset(self.parameters))
+        return finish(lanes, 0 if self._distinct else self._occurrences(_indices(at)))
+
+    def _range(self, start: int, stop: int | None) -> range:
+        start, stop, _ = slice(start, stop).indices(len(self))
+        return range(start, max(start, stop))
+
+    def _checked(self, at: Sequence[int] | Indices) -> Indices:
+        numbers = np.asarray(at, dtype=np.int64)
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
+            raise IndexError(f"row numbers {numbers.min()} to {numbers.max()}: the space has rows 0 to {len(self) - 1}")
+        return numbers
 
     # What users call.
 
@@ -138,47 +160,53 @@ class ParameterSpace(ABC):
         if isinstance(item, slice):
             return Rows(self, range(len(self))[item])
         if isinstance(item, str):
+            if item not in self.parameters:
+                raise AmbiguousOperationError(_unknown_names([item], self))
             return self.columns()[item]
-        return self._row(range(len(self))[item])
+        number = range(len(self))[item]
+        return next(self.iterate(number, number + 1))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self.iterate()
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Any]]:
         """Iterate over rows start..stop-1 as dicts of the values as they were written."""
-        start, stop, _ = slice(start, stop).indices(len(self))
-        return self._rows(start, stop, plain=False)
+        return self._own_rows(start, stop, plain=False)
+
+    def _own_rows(self, start: int, stop: int | None, plain: bool) -> Iterator[dict[str, Any]]:
+        """Iterate over rows that share nothing that can be changed."""
+        wanted = self._range(start, stop)
+        rows = self._rows(wanted.start, wanted.stop, plain)
+        mutable = self._mutable
+        return (row | {n: copy.deepcopy(row[n]) for n in mutable} for row in rows) if mutable else rows
 
     def build(self) -> dict[str, list[Any]]:
         """Return all rows as a dict of lists of Python scalars."""
         columns: dict[str, list[Any]] = {name: [] for name in self.parameters}
         pairs = [(columns[name].append, name) for name in self.parameters]
-        for row in self._rows(0, len(self), plain=True):
+        for row in self._own_rows(0, None, plain=True):
             for append, name in pairs:
                 append(row[name])
         return columns
 
     def columns(self, start: int = 0, stop: int | None = None) -> dict[str, Array]:
-        """Return rows start..stop-1 as arrays, each of shape (stop - start, ...); see `exact_array` for dtypes."""
-        start, stop, _ = slice(start, stop).indices(len(self))
-        return self._columns(start, max(start, stop))
+        """Return rows start..stop-1 as arrays, each of shape (stop - start, ...); see `exact_array` for dtypes.
 
-    def columns_at(self, at: Indices) -> dict[str, Array]:
+        Arrays that are the space's own can only be read.
+        """
+        return self._columns(self._range(start, stop))
+
+    def columns_at(self, at: Sequence[int] | Indices) -> dict[str, Array]:
         """Return the rows of these numbers as arrays, in their order."""
-        return self._columns_at(np.asarray(at, dtype=np.int64))
+        return self._columns(self._checked(at))
 
     def item_keys(self, start: int = 0, stop: int | None = None) -> Lanes:
         """Return the identity keys of rows start..stop-1, shape (n, 2); no two rows of a space share one."""
-        start, stop, _ = slice(start, stop).indices(len(self))
-        stop = max(start, stop)
-        lanes = self._lanes(start, stop, frozenset(self.parameters))
-        return finish(lanes, 0 if self._distinct else self._occurrences_at(np.arange(start, stop)))
+        return self._keys(self._range(start, stop))
 
-    def item_keys_at(self, at: Indices) -> Lanes:
+    def item_keys_at(self, at: Sequence[int] | Indices) -> Lanes:
         """Return the identity keys of the rows of these numbers, shape (len(at), 2)."""
-        at = np.asarray(at, dtype=np.int64)
-        lanes = self._lanes_at(at, frozenset(self.parameters))
-        return finish(lanes, 0 if self._distinct else self._occurrences_at(at))
+        return self._keys(self._checked(at))
 
     @cached_property
     def digest(self) -> str:
@@ -223,89 +251,97 @@ class ParameterSpace(ABC):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _text(self, show: Callable[[Any], str], names: Sequence[str], pattern: str, end: str) -> str:
+    def _text(self, show: Callable[[Any], str], names: Sequence[str], pattern: str) -> str:
         rows = dict_concat(self._rows(0, min(len(self), _SHOWN_ROWS), plain=True))
         more = ", ..." if len(self) > _SHOWN_ROWS else ""
-        parts = [pattern.format(n, f"[{', '.join(map(show, rows.get(n, ())))}{more}]") for n in names]
-        return ", ".join(parts) + end
+        return ", ".join(pattern.format(n, f"[{', '.join(map(show, rows.get(n, ())))}{more}]") for n in names)
 
     def __str__(self) -> str:
-        return f"Param({self._text(repr, sorted(self.parameters), '{}={}', ')')}"
+        return f"Param({self._text(repr, sorted(self.parameters), '{}={}')})"
 
     def __repr__(self) -> str:
         if not self.parameters and len(self) != 1:
-            return " + ".join(["Param()"] * len(self)) or "Param()[:0]"
-        items = self._text(evaluable, self.parameters, "{0!r}: {1}", "})")
-        return f"Param(**{{{items}"
+            return " + ".join(["Param()"] * min(len(self), _SHOWN_ROWS)) or "Param()[:0]"
+        return f"Param(**{{{self._text(evaluable, self.parameters, '{!r}: {}')}}})"
 
 
 def _unknown_names(unknown: Iterable[str], space: ParameterSpace) -> str:
     return f"unknown parameters {', '.join(sorted(unknown))}: the space has {', '.join(space.parameters) or 'none'}"
 
 
+def _indices(at: Selection) -> Indices:
+    return np.arange(at.start, at.stop, at.step) if isinstance(at, range) else at
+
+
+def _where(at: Selection) -> slice | Indices:
+    return slice(at.start, at.stop) if isinstance(at, range) else at
+
+
 class _Axis:
-    """The values of one name in a `Param`: as written, as Python scalars, as an array, as lanes."""
+    """The values of one name in a `Param`: as written, as an array, as lanes. A scalar is held once."""
 
-    def __init__(self, name: str, values: Sequence[Any] | Array):
+    def __init__(self, name: str, value: Any, length: int):
         self.name = name
-        self._values = values
+        self._length = length
+        self._scalar = not _is_sequence(value)
+        self._values: Sequence[Any] | Array
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            self._values = np.array(value)
+            self._values.setflags(write=False)
+            self.mutable = value.ndim > 1
+        elif isinstance(value, range) and all(-(2**63) <= n < 2**63 for n in (value.start, value.stop, value.step)):
+            self._values = value
+            self.mutable = False
+        else:
+            values = [value] if self._scalar else list(value)
+            self.mutable = any(issubclass(t, (list, tuple, Mapping, np.ndarray)) for t in set(map(type, values)))
+            self._values = copy.deepcopy(values) if self.mutable else values
 
-    def __len__(self) -> int:
-        return len(self._values)
+    def rows(self, start: int, stop: int, as_plain: bool) -> Iterable[Any]:
+        if self._scalar:
+            return repeat(plain(self._values[0]) if as_plain else self._values[0], stop - start)
+        values = self._values[start:stop]
+        return plain_list(values) if as_plain and not isinstance(values, range) else values
+
+    def column(self, at: Selection) -> Array:
+        column: Array = self._array[_where(at)]
+        return copy.deepcopy(column) if column.dtype == object and self.mutable else column
 
     @cached_property
-    def values(self) -> list[Any]:
-        return list(self._values)
-
-    @cached_property
-    def plain(self) -> list[Any]:
-        return plain_list(self._values)
-
-    @cached_property
-    def array(self) -> Array:
-        if isinstance(self._values, np.ndarray):
-            return self._values if self._values.dtype != object else exact_array(self.values)
+    def _array(self) -> Array:
         if isinstance(self._values, range):
-            return np.arange(self._values.start, self._values.stop, self._values.step, dtype=np.int64)
-        return exact_array(self._values)
+            array: Array = np.arange(self._values.start, self._values.stop, self._values.step, dtype=np.int64)
+        else:
+            array = self._values if isinstance(self._values, np.ndarray) else exact_array(self._values)
+        array.setflags(write=False)
+        return self._spread(array)
 
     @cached_property
     def lanes(self) -> Lanes:
-        typed = isinstance(self._values, (np.ndarray, range)) and self.array.dtype.kind in "biuf"
-        return value_lanes(self.name, self.array if typed else self.values)
+        own = self._array[: len(self._values)]
+        return self._spread(value_lanes(self.name, own if own.dtype.kind in "biuf" else self._values))
 
-    @cached_property
-    def mutable(self) -> bool:
-        return any(isinstance(v, (list, dict, np.ndarray)) for v in self.values)
-
-
-def _axis(name: str, value: Any, length: int) -> _Axis:
-    if not _is_sequence(value):
-        return _Axis(name, [value] * length)
-    if isinstance(value, np.ndarray):
-        value = value.copy()
-        value.setflags(write=False)
-        return _Axis(name, value)
-    return _Axis(name, value if isinstance(value, range) else list(value))
+    def _spread(self, array: Array) -> Array:
+        return np.broadcast_to(array, (self._length, *array.shape[1:])) if self._scalar else array
 
 
 def _is_sequence(value: Any) -> bool:
     if isinstance(value, (str, bytes, Mapping)):
         return False
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0
     return hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
 def _materialised(name: str, value: Any) -> Any:
-    """Return series as arrays and iterators as lists; refuse what has no order."""
+    """Return series as arrays, iterators as lists and arrays without axes as scalars; refuse what has no order."""
     if isinstance(value, (set, frozenset)):
         raise TypeError(f"parameter {name!r} is a set, which has no order; give it as sorted(...)")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"parameter {name!r} is a masked array; give its compressed() or filled(...)")
     if hasattr(value, "to_numpy"):
-        return value.to_numpy()
-    if isinstance(value, Iterator) or hasattr(value, "mapping"):
-        return list(value)
-    return value
+        value = value.to_numpy()
+    if isinstance(value, np.ndarray) and not value.ndim:
+        return value[()]
+    return list(value) if isinstance(value, (Iterator, MappingView)) else value
 
 
 class Param(ParameterSpace):
@@ -328,7 +364,7 @@ class Param(ParameterSpace):
     Param(a=[1, 2], b=[3, 3])
     """
 
-    def __init__(self, **params: Any):
+    def __init__(self, /, **params: Any):
         params = {name: _materialised(name, value) for name, value in params.items()}
         lengths = {name: len(value) for name, value in params.items() if _is_sequence(value)}
         if len(set(lengths.values())) > 1:
@@ -336,58 +372,35 @@ class Param(ParameterSpace):
             raise ValueError(f"parameters of one Param need the same number of values: {told}. Join them with * ?")
         self._length = next(iter(lengths.values()), 1)
         self.parameters = tuple(params)
-        self._axes = {name: _axis(name, value, self._length) for name, value in params.items()}
+        self._axes = [_Axis(name, value, self._length) for name, value in params.items()]
 
     def __len__(self) -> int:
         return self._length
 
-    def _row(self, i: int) -> dict[str, Any]:
-        row = {name: axis.values[i] for name, axis in self._axes.items()}
-        return self._protected(row)
+    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
+        if not self.parameters:
+            return ({} for _ in range(start, stop))
+        values = zip(*(axis.rows(start, stop, plain) for axis in self._axes), strict=True)
+        return map(dict, map(zip, repeat(self.parameters), values))
 
-    def _protected(self, row: dict[str, Any]) -> dict[str, Any]:
-        for name in self._mutable:
-            row[name] = copy.deepcopy(row[name])
-        return row
+    def _columns(self, at: Selection) -> dict[str, Array]:
+        return {axis.name: axis.column(at) for axis in self._axes}
+
+    def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes:
+        total = np.zeros((len(at), 2), dtype=np.uint64)
+        for axis in self._axes:
+            if axis.name in names:
+                total += axis.lanes[_where(at)]
+        return total
 
     @cached_property
-    def _mutable(self) -> list[str]:
-        return [name for name, axis in self._axes.items() if axis.mutable]
-
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
-        names = self.parameters
-        if not names:
-            yield from ({} for _ in range(start, stop))
-            return
-        axes = self._axes.values()
-        columns = [islice(a.plain if plain else a.values, start, stop) for a in axes]
-        for values in zip(*columns, strict=True):
-            row = dict(zip(names, values, strict=True))
-            yield self._protected(row) if self._mutable else row
-
-    def _columns_at(self, at: Indices) -> dict[str, Array]:
-        return {name: axis.array[at] for name, axis in self._axes.items()}
-
-    def _columns(self, start: int, stop: int) -> dict[str, Array]:
-        return {name: axis.array[start:stop] for name, axis in self._axes.items()}
-
-    def _lanes_at(self, at: Indices, names: frozenset[str]) -> Lanes:
-        return self._sums(names)[at]
-
-    def _lanes(self, start: int, stop: int, names: frozenset[str]) -> Lanes:
-        return self._sums(names)[start:stop]
-
-    def _sums(self, names: frozenset[str]) -> Lanes:
-        total = np.zeros((len(self), 2), dtype=np.uint64)
-        for axis in self._axes.values():
-            if axis.name in names:
-                total = total + axis.lanes
-        return total
+    def _mutable(self) -> frozenset[str]:
+        return frozenset(axis.name for axis in self._axes if axis.mutable)
 
     def _digest(self) -> bytes:
         state = blake2b(b"Param %d" % len(self), digest_size=16)
-        for name, axis in self._axes.items():
-            state.update(value_lanes(name, ["name"]).tobytes() + axis.lanes.tobytes())
+        for axis in self._axes:
+            state.update(value_lanes(axis.name, ["name"]).tobytes() + axis.lanes.tobytes())
         return state.digest()
 
 
@@ -413,47 +426,53 @@ class Product(ParameterSpace):
     def __len__(self) -> int:
         return len(self.left) * len(self.right)
 
-    def _row(self, i: int) -> dict[str, Any]:
-        outer, inner = divmod(i, len(self.right))
-        return self.left._row(outer) | self.right._row(inner)
-
     def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
-        width = len(self.right)
-        if stop <= start:
+        if start >= stop:
             return
+        width = len(self.right)
         first, last = start // width, (stop - 1) // width
+        kept: list[dict[str, Any]] = []
         for outer, left in enumerate(self.left._rows(first, last + 1, plain), start=first):
-            low = start - outer * width if outer == first else 0
-            high = stop - outer * width if outer == last else width
-            for right in self.right._rows(low, high, plain):
-                yield left | right
+            low, high = max(start - outer * width, 0), min(stop - outer * width, width)
+            rights: Iterable[dict[str, Any]] = kept
+            if not kept or high - low < width:
+                rights = self.right._rows(low, high, plain)
+                if high - low == width <= _KEPT_ROWS:
+                    rights = kept = list(rights)
+            yield from map(left.__or__, rights)
 
-    def _columns_at(self, at: Indices) -> dict[str, Array]:
-        outer, inner = np.divmod(at, max(len(self.right), 1))
-        return self.left._columns_at(outer) | self.right._columns_at(inner)
-
-    def _columns(self, start: int, stop: int) -> dict[str, Array]:
+    def _columns(self, at: Selection) -> dict[str, Array]:
         width = len(self.right)
-        if stop - start < width or not width:
-            return self._columns_at(np.arange(start, stop))
-        first, last = start // width, -(-stop // width)
-        low, high = start - first * width, stop - first * width
-        left = {n: np.repeat(c, width, axis=0)[low:high] for n, c in self.left._columns(first, last).items()}
-        right = self.right._columns(0, width)
-        return left | {n: _tiled(c, last - first)[low:high] for n, c in right.items()}
+        if isinstance(at, range) and 0 < width <= len(at):
+            outer, part = self._outer(at)
+            left, right = self.left._columns(outer), self.right._columns(range(width))
+            tiled = {n: np.tile(c, (len(outer),) + (1,) * (c.ndim - 1))[part] for n, c in right.items()}
+            return {n: np.repeat(c, width, axis=0)[part] for n, c in left.items()} | tiled
+        outer, inner = self._factors(_indices(at))
+        return self.left._columns(outer) | self.right._columns(inner)
 
-    def _lanes_at(self, at: Indices, names: frozenset[str]) -> Lanes:
-        outer, inner = np.divmod(at, max(len(self.right), 1))
-        return self.left._lanes_at(outer, names) + self.right._lanes_at(inner, names)
-
-    def _lanes(self, start: int, stop: int, names: frozenset[str]) -> Lanes:
+    def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes:
         width = len(self.right)
-        if stop - start < width or not width:
-            return self._lanes_at(np.arange(start, stop), names)
-        first, last = start // width, -(-stop // width)
-        left, right = self.left._lanes(first, last, names), self.right._lanes(0, width, names)
-        both: Lanes = (left[:, np.newaxis, :] + right[np.newaxis, :, :]).reshape(-1, 2)
-        return both[start - first * width : stop - first * width]
+        if isinstance(at, range) and 0 < width <= len(at):
+            outer, part = self._outer(at)
+            left, right = self.left._lanes(outer, names), self.right._lanes(range(width), names)
+            both: Lanes = (left[:, np.newaxis, :] + right[np.newaxis, :, :]).reshape(-1, 2)
+            return both[part]
+        outer, inner = self._factors(_indices(at))
+        return self.left._lanes(outer, names) + self.right._lanes(inner, names)
+
+    def _outer(self, at: range) -> tuple[range, slice]:
+        """Return the rows of the left factor that take part, and where among their products the wanted rows are."""
+        width = len(self.right)
+        outer = range(at.start // width, -(-at.stop // width))
+        return outer, slice(at.start - outer.start * width, at.stop - outer.start * width)
+
+    def _factors(self, at: Indices) -> tuple[Indices, Indices]:
+        return np.divmod(at, max(len(self.right), 1))
+
+    @property
+    def _mutable(self) -> frozenset[str]:
+        return self.left._mutable | self.right._mutable
 
     def _digest(self) -> bytes:
         return _combined(b"*", self.left, self.right)
@@ -462,23 +481,18 @@ class Product(ParameterSpace):
     def _distinct(self) -> bool:
         return not len(self) or (self.left._distinct and self.right._distinct)
 
-    def _occurrences_at(self, at: Indices) -> npt.NDArray[np.int64]:
+    def _occurrences(self, at: Indices) -> npt.NDArray[np.int64]:
         # Equal rows before (i, j): those of an earlier equal i, with all equals of j; then those of i itself.
-        outer, inner = np.divmod(at, max(len(self.right), 1))
-        times = self.right._multiplicities_at(inner)
-        return self.left._occurrences_at(outer) * times + self.right._occurrences_at(inner)
+        outer, inner = self._factors(at)
+        return self.left._occurrences(outer) * self.right._times(inner) + self.right._occurrences(inner)
 
-    def _multiplicities_at(self, at: Indices) -> npt.NDArray[np.int64]:
-        outer, inner = np.divmod(at, max(len(self.right), 1))
-        return self.left._multiplicities_at(outer) * self.right._multiplicities_at(inner)
-
-
-def _tiled(column: Array, times: int) -> Array:
-    return np.tile(column, (times,) + (1,) * (column.ndim - 1))
+    def _times(self, at: Indices) -> npt.NDArray[np.int64]:
+        outer, inner = self._factors(at)
+        return self.left._times(outer) * self.right._times(inner)
 
 
-def _combined(operator: bytes, left: ParameterSpace, right: ParameterSpace) -> bytes:
-    return blake2b(operator + left._digest() + right._digest(), digest_size=16).digest()
+def _combined(operator: bytes, *spaces: ParameterSpace) -> bytes:
+    return blake2b(operator + b"".join(space._digest() for space in spaces), digest_size=16).digest()
 
 
 class Sum(ParameterSpace):
@@ -486,57 +500,66 @@ class Sum(ParameterSpace):
 
     def __init__(self, left: ParameterSpace, right: ParameterSpace):
         self.parameters = tuple(dict.fromkeys(left.parameters + right.parameters))
-        self.left, self.right = left, right
+        # Sums are often built in loops: kept flat, they nest no deeper with each turn.
+        self._terms = [t for side in (left, right) for t in (side._terms if isinstance(side, Sum) else [side])]
+
+    @cached_property
+    def _ends(self) -> Indices:
+        return np.cumsum([len(term) for term in self._terms])
 
     def __len__(self) -> int:
-        return len(self.left) + len(self.right)
+        return int(self._ends[-1])
 
-    def _row(self, i: int) -> dict[str, Any]:
-        split = len(self.left)
-        row = self.left._row(i) if i < split else self.right._row(i - split)
-        return {name: row.get(name, _NAN) for name in self.parameters}
+    def _parts(self, at: Selection) -> Iterator[tuple[ParameterSpace, Selection]]:
+        """Yield the terms that have some of the rows, with their own numbers of these; terms in order."""
+        if isinstance(at, range):
+            for i in range(int(np.searchsorted(self._ends, at.start, side="right")), len(self._terms)):
+                begin = int(self._ends[i]) - len(self._terms[i])
+                if begin >= at.stop:
+                    return
+                if len(part := range(max(at.start - begin, 0), min(at.stop - begin, len(self._terms[i])))):
+                    yield self._terms[i], part
+            return
+        term = np.searchsorted(self._ends, at, side="right")
+        order = np.argsort(term, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(term[order])) + 1):
+            if len(group):
+                i = int(term[group[0]])
+                yield self._terms[i], at[group] - (self._ends[i] - len(self._terms[i]))
+
+    def _back(self, at: Selection) -> slice | Indices:
+        """Return how to order rows that came by terms as they were asked for."""
+        if isinstance(at, range):
+            return slice(None)
+        return np.argsort(np.argsort(np.searchsorted(self._ends, at, side="right"), kind="stable"))
 
     def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
-        split = len(self.left)
         absent = dict.fromkeys(self.parameters, _NAN)
-        for space, low, high in ((self.left, start, min(stop, split)), (self.right, max(start, split), stop)):
-            offset = 0 if space is self.left else split
-            if low < high:
-                for row in space._rows(low - offset, high - offset, plain):
-                    yield absent | row
+        for term, at in self._parts(range(start, stop)):
+            yield from map(absent.__or__, term._rows(at.start, at.stop, plain))
 
-    def _columns_at(self, at: Indices) -> dict[str, Array]:
-        split = len(self.left)
-        in_left = at < split
-        left, right = self.left._columns_at(at[in_left]), self.right._columns_at(at[~in_left] - split)
-        back = np.argsort(np.argsort(~in_left, kind="stable"), kind="stable")
-        absent = {True: np.full(int(in_left.sum()), _NAN), False: np.full(int((~in_left).sum()), _NAN)}
-        pairs = {n: (left.get(n, absent[True]), right.get(n, absent[False])) for n in self.parameters}
-        return {name: _joined(a, b)[back] for name, (a, b) in pairs.items()}
+    def _columns(self, at: Selection) -> dict[str, Array]:
+        found = [(len(part), term._columns(part)) for term, part in self._parts(at)] or [(0, {})]
+        back = self._back(at)
+        return {n: join([c.get(n, np.full(size, _NAN)) for size, c in found])[back] for n in self.parameters}
 
-    def _lanes_at(self, at: Indices, names: frozenset[str]) -> Lanes:
-        split = len(self.left)
-        in_left = at < split
-        lanes = np.empty((len(at), 2), dtype=np.uint64)
-        lanes[in_left] = self.left._lanes_at(at[in_left], names) + self._absent(self.left, names)
-        lanes[~in_left] = self.right._lanes_at(at[~in_left] - split, names) + self._absent(self.right, names)
-        return lanes
+    def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes:
+        found = [term._lanes(part, names) + self._absent(term, names) for term, part in self._parts(at)]
+        return np.concatenate(found or [np.empty((0, 2), dtype=np.uint64)])[self._back(at)]
 
-    def _absent(self, space: ParameterSpace, names: frozenset[str]) -> Lanes:
-        """Return the lanes of the NaN that stand for the names that one of the two spaces lacks."""
+    def _absent(self, term: ParameterSpace, names: frozenset[str]) -> Lanes:
+        """Return the lanes of the NaN that stand for the names that a term lacks."""
         total = np.zeros((1, 2), dtype=np.uint64)
-        for name in (names & set(self.parameters)) - set(space.parameters):
-            total = total + value_lanes(name, [_NAN])
+        for name in (names & set(self.parameters)) - set(term.parameters):
+            total += value_lanes(name, [_NAN])
         return total
 
+    @property
+    def _mutable(self) -> frozenset[str]:
+        return frozenset().union(*(term._mutable for term in self._terms))
+
     def _digest(self) -> bytes:
-        return _combined(b"+", self.left, self.right)
-
-
-def _joined(left: Array, right: Array) -> Array:
-    if not len(left) or not len(right):
-        return right if not len(left) else left
-    return join([left, right])
+        return _combined(b"+", *self._terms)
 
 
 class Rows(ParameterSpace):
@@ -545,53 +568,61 @@ class Rows(ParameterSpace):
     _base: ParameterSpace
 
     def __init__(self, base: ParameterSpace, at: range | Indices):
-        if isinstance(base, Rows) and isinstance(base._at, range) and isinstance(at, range) and at.step > 0:
-            base, at = base._base, base._at[at.start : at.stop : at.step]
+        if type(base) is Rows and isinstance(base._at, range) and isinstance(at, range):
+            start, step = base._at.start, base._at.step
+            at = range(start + at.start * step, start + at.stop * step, at.step * step)
+            base = base._base
         self.parameters = base.parameters
         self._base, self._given = base, at
 
-    @property
+    @cached_property
     def _at(self) -> range | Indices:
         return self._given
 
     def __len__(self) -> int:
         return len(self._at)
 
-    def _numbers(self, at: Indices) -> Indices:
-        if isinstance(self._at, range):
-            return self._at.start + at * self._at.step
-        return self._at[at]
-
-    def _row(self, i: int) -> dict[str, Any]:
-        return self._base._row(int(self._at[i]))
+    def _numbers(self, at: Selection) -> Selection:
+        own = self._at
+        if not isinstance(own, range):
+            return own[_where(at)]
+        if own.step == 1 and isinstance(at, range):
+            return range(own.start + at.start, own.start + at.stop)
+        return own.start + _indices(at) * own.step
 
     def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
         if isinstance(self._at, range) and self._at.step == 1:
             yield from self._base._rows(self._at.start + start, self._at.start + stop, plain)
             return
-        for i in self._at[start:stop]:
-            row = self._base._row(int(i))
-            yield dict(zip(row, plain_list(list(row.values())), strict=True)) if plain else row
+        for low in range(start, stop, _KEPT_ROWS):
+            for first, end in _runs(_indices(self._numbers(range(low, min(low + _KEPT_ROWS, stop))))):
+                yield from self._base._rows(first, end, plain)
 
-    def _columns_at(self, at: Indices) -> dict[str, Array]:
-        return self._base._columns_at(self._numbers(at))
+    def _columns(self, at: Selection) -> dict[str, Array]:
+        return self._base._columns(self._numbers(at))
 
-    def _columns(self, start: int, stop: int) -> dict[str, Array]:
-        if isinstance(self._at, range) and self._at.step == 1:
-            return self._base._columns(self._at.start + start, self._at.start + stop)
-        return super()._columns(start, stop)
+    def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes:
+        return self._base._lanes(self._numbers(at), names)
 
-    def _lanes_at(self, at: Indices, names: frozenset[str]) -> Lanes:
-        return self._base._lanes_at(self._numbers(at), names)
+    @property
+    def _mutable(self) -> frozenset[str]:
+        return self._base._mutable
 
     def _digest(self) -> bytes:
         at = self._at
-        told = b"%d:%d:%d" % (at.start, at.stop, at.step) if isinstance(at, range) else at.tobytes()
-        return blake2b(b"[" + self._base._digest() + told, digest_size=16).digest()
+        told = b"[%d:%d:%d" % (at.start, at.stop, at.step) if isinstance(at, range) else b"(" + at.tobytes()
+        return blake2b(told + self._base._digest(), digest_size=16).digest()
 
     @cached_property
     def _distinct(self) -> bool:
         return self._base._distinct or not self._ranks.any()
+
+
+def _runs(numbers: Indices) -> Iterator[tuple[int, int]]:
+    """Return start and stop of the runs of adjacent numbers."""
+    cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
+    firsts, lasts = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(numbers)]]) - 1
+    return zip(numbers[firsts].tolist(), (numbers[lasts] + 1).tolist(), strict=True)
 
 
 class Difference(Rows):
@@ -610,15 +641,11 @@ class Difference(Rows):
         self.parameters = minuend.parameters
         self._base, self._subtrahend = minuend, subtrahend
 
-    @property
-    def _at(self) -> Indices:
-        return self._kept
-
     @cached_property
-    def _kept(self) -> Indices:
+    def _at(self) -> Indices:
         names = frozenset(self._subtrahend.parameters)
-        rows = self._base._lanes(0, len(self._base), names)
-        return np.flatnonzero(find(rows, self._subtrahend._lanes(0, len(self._subtrahend), names)) < 0)
+        rows = self._base._lanes(range(len(self._base)), names)
+        return np.flatnonzero(find(rows, self._subtrahend._lanes(range(len(self._subtrahend)), names)) < 0)
 
 
 def missing(space: ParameterSpace, done: ParameterSpace | Mapping[str, Any]) -> ParameterSpace:
@@ -629,26 +656,27 @@ def missing(space: ParameterSpace, done: ParameterSpace | Mapping[str, Any]) -> 
     space : ParameterSpace
         What is wanted.
     done : ParameterSpace or dict of sequences
-        What there is: rows with the same names.
+        What there is. Names that the space lacks, such as those of outputs, do not count.
 
     Raises
     ------
     AmbiguousOperationError
-        The names differ.
+        What is done lacks a name of the space.
 
     Examples
     --------
     >>> print(missing(Param(a=[1, 2]) * Param(b=[1, 2]), Param(a=[1, 2], b=[1, 2])))
     Param(a=[1, 2], b=[2, 1])
     """
-    if not isinstance(done, ParameterSpace):
-        done = Param(**done)
-    if not len(done):
+    lacking = sorted(set(space.parameters) - set(done.keys()))
+    if not done.keys() and lacking:
         return space
-    differing = set(space.parameters) ^ set(done.parameters)
-    if differing:
+    if lacking:
         raise AmbiguousOperationError(
-            f"what is done and what is wanted differ in {', '.join(sorted(differing))}: rows are compared whole. "
-            "Select the parameters' columns first"
+            f"what is done lacks {', '.join(lacking)}: rows are compared in all names of the space. "
+            "Exclude no parameter from the results"
         )
-    return Rows(space, np.flatnonzero(find(space.item_keys(), done.item_keys()) < 0))
+    if not isinstance(done, ParameterSpace):
+        done = Param(**{name: done[name] for name in space.parameters})
+    lanes = done._lanes(range(len(done)), frozenset(space.parameters))
+    return Rows(space, np.flatnonzero(find(space.item_keys(), finish(lanes, occurrences(lanes))) < 0))

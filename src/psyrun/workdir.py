@@ -44,20 +44,19 @@ class Workdir:
         return self.marker.is_file()
 
     def create(self) -> None:
-        """Make the directory and what stands in every one."""
-        if self.path.is_dir() and not self.exists() and any(self.path.iterdir()):
-            raise RefusedError(
-                f"{self.path}: holds files that are not psyrun's. "
-                "Move them away, or set another workdir in the task file"
-            )
+        """Make the directory and what stands in every one; the marker first, so that a kill leaves no riddle."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists():
+                if any(_MARKER not in name for name in os.listdir(self.path)):
+                    raise RefusedError(
+                        f"{self.path}: holds files that are not psyrun's. "
+                        "Move them away, or set another workdir in the task file"
+                    )
                 self.path.chmod(0o700)
+                write_json(self.marker, {"format": FORMAT})
             for directory in (self.plans, self.beats, self.parts, self.logs):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            if not self.exists():
-                write_json(self.marker, {"format": FORMAT})
         except OSError as error:
             raise TemporaryError(f"{error.filename or self.path}: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,9 +93,19 @@ class Supervisor:
         Shared memory that shows what the children do.
     notify : int
         Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``.
+    silent : dict, optional
+        Workers known to be silent, see `Observer`.
     """
 
-    def __init__(self, workdir: Workdir, plan: Plan, n_children: int, counters: Counters, notify: int = -1):
+    def __init__(
+        self,
+        workdir: Workdir,
+        plan: Plan,
+        n_children: int,
+        counters: Counters,
+        notify: int = -1,
+        silent: Mapping[str, int] | None = None,
+    ):
         self.workdir = workdir
         self.plan = plan
         self.id = new_worker_id()
@@ -104,7 +114,7 @@ class Supervisor:
         self._notify = notify
         self._claims = plan.claims(self.id)
         self._beat = Beat(workdir.beats, self.id, beat_seconds())
-        self._observer = Observer(workdir.beats, ttl_seconds())
+        self._observer = Observer(workdir.beats, ttl_seconds(), silent)
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, _Process] = {}
         self._starts = [0] * n_children
@@ -458,11 +468,13 @@ def _reap(pid: int, deadline: float) -> None:
 @click.argument("plan")
 @click.option("--children", default=1, show_default=True, help="How many items run at a time.")
 @click.option("--notify", default=-1, hidden=True)
-def main(workdir: Path, plan: str, children: int, notify: int) -> None:
+@click.option("--silent", multiple=True, type=(str, int), hidden=True)
+def main(workdir: Path, plan: str, children: int, notify: int, silent: tuple[tuple[str, int], ...]) -> None:
     """Run items of a plan until nothing is left to claim."""
     place = Workdir(workdir)
+    counters = shared_counters(children)
     try:
-        supervisor = Supervisor(place, Plan.read(place.plans / plan), children, shared_counters(children), notify)
+        supervisor = Supervisor(place, Plan.read(place.plans / plan), children, counters, notify, dict(silent))
         sys.exit(supervisor.run())
     except FencedError as error:
         click.echo(str(error), err=True)

@@ -31,7 +31,6 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
     if not 0 <= item < n:
         raise TaskError(f"{name} has {n} items, numbered 0 to {n - 1}; there is no item {item}")
     click.echo(name)
-    click.echo(f"item {item}: {shown_assignment(task.pspace[item])}")
     sys.stdout.flush()
     try:
         row = _run(task, item)
@@ -42,6 +41,7 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
         else:
             click.echo(f"To look at it in the debugger: psy-doit test {name} --item {item} --pdb", err=True)
         return 1
+    click.echo(f"item {item} ({shown_assignment(task.pspace[item])}):")
     for column, value in row.items():
         click.echo(f"{column} = {plain(value)!r}")
     return 0

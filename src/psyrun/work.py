@@ -1,0 +1,150 @@
+"""Having the chunks of a plan worked on: by a worker of this command, or by those that hold them already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from psyrun.claims import DONE, HELD, OPEN, Observer, Token
+from psyrun.errors import TemporaryError
+from psyrun.local import LocalWorker
+from psyrun.plan import Plan
+from psyrun.progress import Progress
+from psyrun.tasks import Task
+from psyrun.worker import ttl_seconds
+
+_MOST_RESTARTS = 5
+_POLL = 0.5
+
+
+@dataclass
+class _Chunk:
+    """A chunk as it was dealt, how many of its positions are not worked on, and which tokens were."""
+
+    token: Token
+    left: int
+    covered: set[tuple[int, int]] = field(default_factory=set)
+
+
+class Work:
+    """The work on one plan, as the command that waits for it sees it.
+
+    Parameters
+    ----------
+    task : Task
+    plan : Plan
+    worker : LocalWorker
+    n_workers : int
+        How many items run at a time.
+    progress : Progress, optional
+    """
+
+    def __init__(self, task: Task, plan: Plan, worker: LocalWorker, n_workers: int, progress: Progress | None):
+        self._task = task
+        self._plan = plan
+        self._worker = worker
+        self._n_workers = n_workers
+        self._progress = progress
+        self._chunks = [_Chunk(token, len(token)) for token in plan.tokens()]
+        self._firsts = np.array([chunk.token.first for chunk in self._chunks], dtype=np.int64)
+        self._observer = Observer(task.workdir.beats, ttl_seconds())
+        self._restarts = 0
+        self._ran_before = 0
+        self._told: set[str] = set()
+        self._problem = ""
+        self._read_done()
+
+    def wait_for(self, number: int) -> None:
+        """Return when a chunk is worked on to its end; at once if the plan has none of that number."""
+        if number < len(self._chunks):
+            self._until(lambda: self._chunks[number].left <= 0)
+
+    def wait_for_all(self) -> None:
+        """Return when all chunks are worked on and the worker has left."""
+        self._until(lambda: all(chunk.left <= 0 for chunk in self._chunks))
+        while self._worker.running:
+            self._listen()
+
+    def _until(self, finished: Callable[[], bool]) -> None:
+        while not finished():
+            if not self._worker.running:
+                self._read_done()
+                if finished():
+                    return
+                self._start_or_wait()
+            self._listen()
+
+    def _listen(self) -> None:
+        """Take in what the worker tells, or let half a second pass."""
+        for event in self._worker.events(_POLL):
+            if event.kind == "done":
+                self._cover(event.first, event.last)
+                self._restarts = 0
+            elif event.kind == "problem":
+                self._problem = event.text
+            elif event.kind == "exit":
+                self._exited(event.first)
+        if self._progress is not None:
+            done, failed = self._worker.counts() if self._worker.running else (0, 0)
+            self._progress.show(self._ran_before + done, failed)
+
+    def _exited(self, status: int) -> None:
+        self._ran_before += self._worker.counts()[0]
+        if self._problem:
+            raise TemporaryError(f"{self._task.name}: {self._problem}")
+        if status == 0:
+            return
+        self._restarts += 1
+        name = self._task.name
+        if self._restarts > _MOST_RESTARTS:
+            raise TemporaryError(
+                f"{name}: the worker ended {self._restarts} times (status {status}) without finishing a chunk. "
+                f"What it finished is on record; see psy-doit logs {name}, then run it again"
+            )
+        self._say(f"{name}: the worker ended (status {status}); another one takes what is left")
+
+    def _start_or_wait(self) -> None:
+        """Start a worker if it would find a chunk; else wait for those that hold the rest."""
+        claims = self._plan.claims()
+        held = claims.tokens(HELD)
+        silent = [token for token in held if self._observer.dead(token.worker)]
+        if claims.tokens(OPEN) or silent:
+            self._start()
+            return
+        for token in held:
+            beat = self._observer.read(token.worker)
+            where = f"on {beat['host']}, process {beat['pid']}" if beat else "on a host that is not known"
+            self._say(f"{self._task.name}: waiting for a worker {where} to finish {len(token)} items")
+        if not held:
+            self._check_not_withdrawn()
+
+    def _start(self) -> None:
+        python = self._task.options["python"]
+        n_children = min(self._n_workers, max(1, self._plan.n_work))
+        silent = self._observer.silent()
+        self._worker.start(self._task.workdir.path, self._plan.id, n_children, python and str(python), silent)
+
+    def _check_not_withdrawn(self) -> None:
+        """Raise if nobody holds what is left and nobody can: another command made a newer plan."""
+        self._read_done()
+        if any(chunk.left > 0 for chunk in self._chunks):
+            name = self._task.name
+            raise TemporaryError(f"{name}: another command replaced the plan. Type it again: psy-doit {name}")
+
+    def _say(self, line: str) -> None:
+        if self._progress is not None and line not in self._told:
+            self._told.add(line)
+            self._progress.say(line)
+
+    def _read_done(self) -> None:
+        for token in self._plan.claims().tokens(DONE):
+            self._cover(token.first, token.last)
+
+    def _cover(self, first: int, last: int) -> None:
+        """Count positions first..last, which are one chunk's, as worked on."""
+        chunk = self._chunks[int(np.searchsorted(self._firsts, first, side="right")) - 1]
+        if (first, last) not in chunk.covered:
+            chunk.covered.add((first, last))
+            chunk.left -= last - first + 1

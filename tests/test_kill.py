@@ -7,10 +7,12 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from project import Project
 
 pytestmark = pytest.mark.kill
@@ -97,10 +99,8 @@ def test_killing_everything_at_once_keeps_what_is_finished(project: Project) -> 
         command = project.start("t")
         time.sleep(0.5)
         for pid in [command.pid, *_descendants(command.pid)] if command.poll() is None else []:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         command.wait()
     project.run("t")
     _assert_complete(project, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from project import Project
 
 import psyrun
+from project import Project
 
 SQUARE = """
     from psyrun import Param
@@ -167,7 +166,8 @@ def test_fresh_puts_the_old_record_into_the_archive(project: Project) -> None:
 
 def test_overwrite_dirty_means_fresh(project: Project) -> None:
     """As in psyrun 0.8, but the old results are kept in the archive."""
-    text = "from psyrun import Param\npspace = Param(x=[1])\noverwrite_dirty = True\ndef execute(x): return dict(y={})\n"
+    text = "from psyrun import Param\npspace = Param(x=[1])\noverwrite_dirty = True\n"
+    text += "def execute(x): return dict(y={})\n"
     project.task("t", text.replace("{}", "x"))
     project.run("t")
     project.task("t", text.replace("{}", "-x"))
@@ -246,9 +246,10 @@ def test_values_of_all_kinds_reach_the_result(project: Project) -> None:
     assert result["name"].tolist() == ["a", "bc", ""]
     assert result["flag"].tolist() == [False, False, True]
     assert result["vector"].shape == (3, 3)
-    assert np.array_equal(result["ragged"], [[np.nan, np.nan], [1, np.nan], [1, 1]], equal_nan=True)
-    assert np.array_equal(result["none"], [1.5, np.nan, np.nan], equal_nan=True)
-    assert np.array_equal(result["extra"], [np.nan, np.nan, 7], equal_nan=True)
+    ragged = np.array([[np.nan, np.nan], [1, np.nan], [1, 1]])
+    assert np.array_equal(result["ragged"], ragged, equal_nan=True)
+    assert np.array_equal(result["none"], np.array([1.5, np.nan, np.nan]), equal_nan=True)
+    assert np.array_equal(result["extra"], np.array([np.nan, np.nan, 7]), equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,8 @@ def test_another_interpreter_runs_the_items(project: Project) -> None:
     wrapper.chmod(0o755)
     project.task(
         "t",
-        f"from psyrun import Param\npspace = Param(x=range(5))\npython = {str(wrapper)!r}\ndef execute(x): return dict(y=x)\n",
+        "from psyrun import Param\npspace = Param(x=range(5))\n"
+        f"python = {str(wrapper)!r}\ndef execute(x): return dict(y=x)\n",
     )
     project.run("t")
     assert (project.path / "used").exists()
@@ -407,33 +409,39 @@ def test_a_moved_work_directory_is_still_good(project: Project) -> None:
 
 
 def test_an_edited_module_stops_workers_instead_of_mixing_code(project: Project) -> None:
-    """A worker whose code is not the plan's claims nothing; the command says so and exits with 75."""
-    (project.path / "mymodel.py").write_text("def f(x):\n    return x\n")
+    """A worker whose code is not the plan's runs nothing; the command says so and exits with 75."""
+    model = project.path / "mymodel.py"
+    model.write_text("def f(x):\n    return x\n")
     project.task(
         "t",
         """
-        import pathlib
+        import os, pathlib
         from psyrun import Param
         from mymodel import f
         pspace = Param(x=[1, 2])
-        if pathlib.Path("edit-now").exists():  # stands for an edit between planning and starting
-            pathlib.Path("mymodel.py").write_text("def f(x):\\n    return -x\\n")
-            pathlib.Path("edit-now").unlink()
+        max_jobs = 1
         def execute(x):
+            if x == 2 and not pathlib.Path("edited").exists():
+                # An edit between the first item and the start of the next process.
+                pathlib.Path("edited").touch()
+                pathlib.Path("mymodel.py").write_text("def f(x):\\n    return -x\\n")
+                os._exit(1)
             return {"y": f(x)}
         """,
     )
-    (project.path / "edit-now").touch()
-    # The command's own digest is taken after the edit here, so the first run is clean; edit once more under way.
-    project.run("t")
-    assert project.result("t")["y"].tolist() == [1, 2] or project.result("t")["y"].tolist() == [-1, -2]
+    assert "code of t is not the plan's any more" in project.run("t", status=75).stderr
+    assert project.status("t")["n_done"] == 1
+    assert "other code" in project.run("t", status=4).stderr
+    project.run("t", "--fresh")
+    assert project.result("t")["y"].tolist() == [-1, -2]
 
 
 def test_a_space_that_differs_each_time_is_refused(project: Project) -> None:
     """The worker's space is not the plan's: nothing is run, and the message tells the remedy."""
     project.task(
         "t",
-        "import os\nfrom psyrun import Param\npspace = Param(x=list(os.urandom(8)))\ndef execute(x): return dict(y=x)\n",
+        "import os\nfrom psyrun import Param\npspace = Param(x=list(os.urandom(8)))\n"
+        "def execute(x): return dict(y=x)\n",
     )
     assert "differs each time it is loaded" in project.run("t", status=75).stderr
 
@@ -458,7 +466,8 @@ def test_output_of_items_goes_to_the_log(project: Project) -> None:
     """It does not disturb the lines of doit, and `logs` prints it."""
     project.task(
         "t",
-        "from psyrun import Param\npspace = Param(x=[1, 2])\ndef execute(x):\n    print('item', x)\n    return dict(y=x)\n",
+        "from psyrun import Param\npspace = Param(x=[1, 2])\n"
+        "def execute(x):\n    print('item', x)\n    return dict(y=x)\n",
     )
     assert "item" not in project.run("t").stdout.replace("items", "")
     assert "item 1\nitem 2\n" in project.run("logs", "t").stdout
@@ -498,4 +507,4 @@ def test_the_plan_says_where_results_come_from(project: Project) -> None:
     assert content["provenance"]["command"][-1] == "t"
     assert content["provenance"]["versions"]["psyrun"] == psyrun.__version__
     assert (plan / "task.py").read_text() == (project.tasks / "task_t.py").read_text()
-    assert oct(os.stat(project.path / "psy-work/t").st_mode)[-3:] == "700"
+    assert oct((project.path / "psy-work/t").stat().st_mode)[-3:] == "700"

@@ -170,5 +170,5 @@ def evaluable(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{evaluable(k)}: {evaluable(v)}" for k, v in value.items()) + "}"
     # What is derived from these, such as a member of an enumeration, shows itself as something that eval cannot read.
-    kind = next((kind for kind in (bool, int, float, str, bytes) if isinstance(value, kind)), type(value))
-    return kind.__repr__(value)
+    kind: Any = next((kind for kind in (bool, int, float, str, bytes) if isinstance(value, kind)), type(value))
+    return str(kind.__repr__(value))

@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -338,9 +339,18 @@ def checked_row(given: Mapping[str, Any], outputs: Any, assignment: Mapping[str,
     return {**given, **outputs}
 
 
+def user_trace(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an exception from the first frame that is not psyrun's."""
+    trace = error.__traceback__
+    own = Path(__file__).parent
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(own):
+        trace = trace.tb_next
+    return trace
+
+
 def failure_of(error: BaseException, key: Any, index: int, start: float, duration: float) -> Failure:
     """Return what to record of an exception: its traceback begins in the user's code."""
-    trace = error.__traceback__.tb_next if error.__traceback__ else None
+    trace = user_trace(error)
     frames = traceback.extract_tb(trace)
     own = [f for f in frames if not {"site-packages", "dist-packages"} & set(Path(f.filename).parts)]
     last = (own or list(frames))[-1:]

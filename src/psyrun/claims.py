@@ -17,12 +17,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from psyrun.errors import FencedError
+from psyrun.files import sync_directory
 
 OPEN, HELD, DONE, DEAD, WITHDRAWN = "open", "held", "done", "dead", "withdrawn"
 _NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
@@ -52,7 +53,8 @@ class Token:
         if not match:
             return None
         first, last, epoch, worker = match.groups()
-        return cls(int(first), int(last), int(epoch), worker or "")
+        token = cls(int(first), int(last), int(epoch), worker or "")
+        return token if token.name == name and token.first <= token.last else None
 
 
 def new_worker_id() -> str:
@@ -89,6 +91,7 @@ class Claims:
             (self._plan / state).mkdir(mode=0o700)
         for token in tokens:
             (self._plan / OPEN / token.name).touch(mode=0o600)
+        sync_directory(self._plan / OPEN)
 
     def claim(self, token: Token) -> Token | None:
         """Try to make an open token ours; return it as held, or None if another was faster."""
@@ -109,10 +112,8 @@ class Claims:
     def hand_back(self, token: Token) -> None:
         """Open a token of ours to others; who takes it looks up what of it is done."""
         again = replace(token, epoch=token.epoch + 1, worker="")
-        if (self._plan / OPEN).is_dir():
-            self._moved(HELD, token, OPEN, again)
-        elif (self._plan / WITHDRAWN).is_dir():
-            self._moved(HELD, token, WITHDRAWN, again)
+        if not self._moved(HELD, token, OPEN, again):
+            self._moved(HELD, token, WITHDRAWN, again)  # `withdraw` may have come between
 
     def take_over(self, token: Token) -> Token | None:
         """Take a silent owner's token; return it as ours, or None if it moved in the meantime."""
@@ -151,6 +152,15 @@ def boot_id() -> str:
         return ""
 
 
+@cache
+def pid_namespace() -> str:
+    """Return what differs between containers that cannot see each other's processes, '' where there is no such."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def start_time(pid: int) -> str:
     """Return when a process started, in the system's own unit; '' if it is gone or the system does not tell."""
     try:
@@ -177,6 +187,7 @@ class Process:
 
     host: str
     boot: str
+    namespace: str
     pid: int
     started: str
 
@@ -184,7 +195,7 @@ class Process:
     def current(cls) -> Process:
         """Return this process."""
         pid = os.getpid()
-        return cls(this_host(), boot_id(), pid, start_time(pid))
+        return cls(this_host(), boot_id(), pid_namespace(), pid, start_time(pid))
 
     def gone(self) -> bool | None:
         """Whether the process has ended; None if that cannot be told from this machine."""
@@ -192,9 +203,14 @@ class Process:
             return None
         if self.boot != boot_id():
             return True
+        if self.namespace != pid_namespace():
+            return None
         if sys.platform == "linux":
             return start_time(self.pid) != self.started
         return not _exists(self.pid)
+
+
+_PROCESS = [field.name for field in fields(Process)]
 
 
 class Beat:
@@ -268,7 +284,7 @@ class Observer:
     def dead(self, worker: str) -> bool:
         """Whether a worker is known to be dead. Ask again and again: the clock starts with the first question."""
         beat = self.read(worker)
-        if beat and Process(beat["host"], beat["boot"], beat["pid"], beat["started"]).gone():
+        if beat and Process(*(beat[name] for name in _PROCESS)).gone():
             return True
         count = beat.get("count", -1)
         now = time.monotonic()

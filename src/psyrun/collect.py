@@ -14,6 +14,7 @@ from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
 from psyrun.errors import StoreError, TemporaryError
 from psyrun.files import sync_directory, write_json
 from psyrun.keys import Lanes, find
+from psyrun.parts import Part
 from psyrun.plan import Indices, Plan, packed_mask
 from psyrun.record import Lookup, Placement, place, read_parts
 from psyrun.store import Store
@@ -77,9 +78,15 @@ def write_result(path: Path, columns: dict[str, Array], store: Store) -> None:
 
 
 def _verify(found: dict[str, Array], written: dict[str, Array], path: Path) -> None:
-    wrong = [name for name in written if name not in found or found[name].shape != written[name].shape]
-    if wrong or not np.array_equal(found[KEYS], written[KEYS]):
-        raise TemporaryError(f"{path}: reading the new result back gave other rows ({', '.join(wrong) or 'keys'})")
+    wrong = [name for name in written if name not in found or not _same(found[name], written[name])]
+    if wrong:
+        raise TemporaryError(f"{path}: reading the new result back gave other rows ({', '.join(wrong)})")
+
+
+def _same(a: Array, b: Array) -> bool:
+    if a.shape != b.shape or b.dtype == object:
+        return a.shape == b.shape
+    return bool(np.array_equal(a, b, equal_nan=b.dtype.kind in "fcMm"))
 
 
 def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup | None = None) -> Placement:
@@ -102,8 +109,8 @@ def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup
     """
     manifest = workdir.read_manifest()
     parts = read_parts(workdir)
-    known = {name: sizes[0] for name, sizes in manifest.get("parts", {}).items()}
-    placement = place(parts, plan.space, plan.n_items, lookup or planned_lookup(plan), plan.accepts, known)
+    counted = [(name, size) for name, size in manifest.get("counted", ())]
+    placement = place(parts, plan.space, plan.n_items, lookup or planned_lookup(plan), plan.accepts, counted)
     columns = result_columns(placement, plan.parameters, store)
     if path.exists() and not is_ours(workdir, path, manifest):
         workdir.archived(path)
@@ -119,10 +126,17 @@ def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup
             "n_done": int(placement.done.sum()),
             "done": packed_mask(placement.done),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
+            "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
             "result": fingerprint(workdir, path),
         },
     )
     return placement
+
+
+def _counted_now(parts: Sequence[Part], accepts: Sequence[str], before: dict[str, int]) -> list[tuple[str, int]]:
+    """Return names and sizes of the parts that grew, in the order in which `place` took them."""
+    accepted = [part for part in parts if part.header.get("code") in accepts]
+    return [(part.name, part.size) for part in accepted if part.size > before.get(part.name, 0)]
 
 
 def planned_lookup(plan: Plan) -> Lookup:

@@ -95,7 +95,8 @@ def filled(n: int, like: Array) -> Array:
 
 
 def _all_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, (bool, int, float, complex, np.number, np.bool_)) for v in values)
+    kinds = set(map(type, values))  # NumPy counts durations among the numbers
+    return all(issubclass(k, (int, float, complex, np.number, np.bool_)) for k in kinds) and np.timedelta64 not in kinds
 
 
 def _of_numbers(values: Sequence[Any]) -> Array | None:
@@ -112,30 +113,36 @@ def _of_numbers(values: Sequence[Any]) -> Array | None:
 def _as_array(value: Any) -> Array | None:
     if isinstance(value, (list, tuple)):
         value = exact_array(list(value))
-    if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS + "US":
+    if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS + "USMm":
         return value
     return np.asarray(value) if _all_numbers([value]) else None
 
 
 def _padded(arrays: list[Array], absent: Array) -> tuple[Array | None, Array]:
-    """Return arrays of differing shapes as one, padded, and their shapes, shape (n, ndim)."""
+    """Return arrays of differing shapes as one, padded, and their shapes, shape (n, ndim); -1 for single numbers."""
     depth = max(a.ndim for a in arrays)
-    nothing = np.empty(0)
-    if any(a.ndim not in (0, depth) for a in arrays) or not depth or len({a.dtype.kind in "US" for a in arrays}) > 1:
-        return None, nothing
-    arrays = [a.reshape((1,) * depth) if a.ndim == 0 else a for a in arrays]
     shapes = np.zeros((len(absent), depth), dtype=np.int64)
-    shapes[~absent] = [a.shape for a in arrays]
-    dtype = np.result_type(*{a.dtype for a in arrays})
+    # What is empty says nothing of the kind of its values: [] is an array of floats for want of better.
+    dtype = _common([a for a in arrays if a.size] or arrays)
+    if dtype is None or not depth or any(a.ndim not in (0, depth) for a in arrays):
+        return None, shapes
+    shapes[~absent] = [a.shape or (-1,) * depth for a in arrays]
+    padded = filled(len(absent), np.zeros((0, *np.abs(shapes).max(axis=0)), dtype=dtype))
+    for row, array in zip(np.flatnonzero(~absent), arrays, strict=True):
+        padded[row][tuple(slice(k) for k in array.shape or (1,) * depth)] = array
+    return padded, shapes
+
+
+def _common(arrays: list[Array]) -> np.dtype[Any] | None:
+    """Return the dtype that holds each of some arrays unchanged, and fillers too."""
+    dtypes = {a.dtype for a in arrays}
+    kinds = {d.kind for d in dtypes}
+    if not kinds <= set(_NUMBERS):
+        return np.result_type(*dtypes) if kinds in ({"U"}, {"S"}) or len(dtypes) == 1 else None
+    dtype = np.result_type(*dtypes)
     if dtype.kind in "biu":
         dtype = np.dtype(np.float64)
-    if dtype.kind not in "US" and not all(same_number(a, dtype) for a in arrays):
-        return None, nothing
-    like = np.zeros((0, *shapes.max(axis=0)), dtype=dtype)
-    padded = filled(len(absent), like)
-    for row, array in zip(np.flatnonzero(~absent), arrays, strict=True):
-        padded[(row, *map(slice, array.shape))] = array
-    return padded, shapes
+    return dtype if all(same_number(a, dtype) for a in arrays) else None
 
 
 def _kinds(values: Sequence[Any]) -> str:
@@ -148,16 +155,24 @@ def restored(name: str, data: Mapping[str, Array]) -> list[Any]:
     shapes = data.get(SHAPE + name)
     values: list[Any] = list(column)
     if shapes is not None:
-        values = [row[tuple(slice(int(k)) for k in shape)] for row, shape in zip(column, shapes, strict=True)]
+        values = [_cut(row, shape.tolist()) for row, shape in zip(column, shapes, strict=True)]
     absent = data.get(NONE + name)
     if absent is None:
         return values
     return [None if gone else v for v, gone in zip(values, absent, strict=True)]
 
 
+def _cut(padded: Array, shape: Sequence[int]) -> Any:
+    return padded.flat[0] if -1 in shape else padded[tuple(map(slice, shape))]
+
+
 def stacked(first: Mapping[str, Array], second: Mapping[str, Array], objects_ok: bool) -> dict[str, Array]:
-    """Return the rows of two sets of columns, one below the other; names that one lacks have no value there."""
-    names = [n for n in dict.fromkeys([*first, *second]) if not n.startswith((NONE, SHAPE)) and n != N_ITEMS]
+    """Return the rows of two sets of columns, one below the other; names that one lacks have no value there.
+
+    Hidden columns such as keys are kept where both have them: half of them would be worth nothing.
+    """
+    names = [n for n in dict.fromkeys([*first, *second]) if not n.startswith(HIDDEN)]
+    names += [n for n in first if n.startswith(HIDDEN) and n in second and not n.startswith((NONE, SHAPE, N_ITEMS))]
     result: dict[str, Array] = {}
     for name in names:
         if name in first and name in second and first[name].dtype == second[name].dtype != object:

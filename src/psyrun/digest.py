@@ -1,35 +1,41 @@
 """The code digest: what of a task file, and of the local modules that it imports, `execute` depends on.
 
-Counted are the top-level statements that ``execute`` and ``setup`` can reach by name, bare expression statements,
-the local modules that these import, and the content of ``file_dep``. Comments, docstrings, layout, settings and
-helpers of ``pspace`` alone are not.
+Counted are the top-level statements that ``execute`` and ``setup`` can reach by name, statements that do something
+(bare expressions, decorated definitions), the local modules that these import, and the content of ``file_dep``.
+Comments, docstrings, layout, settings and helpers of ``pspace`` alone are not.
 """
 
 from __future__ import annotations
 
 import ast
+import os
+import symtable
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-_ROOTS = ("execute", "setup")
+_ROOTS = {"execute", "setup"}
 _OPAQUE = {"exec", "globals", "eval", "vars", "locals", "__import__"}
+# Methods that change a list, set, dict or deque and do nothing else.
+_FILLERS = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popleft", "remove"}
+_FILLERS |= {"reverse", "setdefault", "sort", "update"}
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def code_digest(source: str, filename: str, file_dep: Iterable[str | Path], path: Sequence[str]) -> str:
+def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str | Path], path: Sequence[str]) -> str:
     """Return the digest of a task's code, as hexadecimal text.
 
     Parameters
     ----------
-    source : str
-        The text of the task file.
+    source, config : str
+        The text of the task file, and of ``psy-conf.py``: that counts if it defines a function which the task lacks.
     filename : str
-        Its path: relative names in ``file_dep`` start from the current directory.
+        The task file's path.
     file_dep : iterable of paths
-        Files whose content counts.
+        Files whose content counts; relative ones start from the current directory.
     path : sequence of str
         Where modules are looked for, as ``sys.path``.
 
@@ -39,63 +45,153 @@ def code_digest(source: str, filename: str, file_dep: Iterable[str | Path], path
         A file of ``file_dep`` cannot be read.
     """
     state = blake2b(digest_size=16)
-    reached = _reached(ast.parse(source, filename))
+    task = _Module(source, filename)
+    reached = task.reached(_ROOTS)
+    defaults = _Module(config, filename)
+    inherited = (_ROOTS & defaults.defined) - task.defined
+    if inherited:
+        reached += defaults.reached(inherited)
     for statement in reached:
         state.update(_normal(statement))
-    for module in sorted(_local_modules(reached, path)):
-        state.update(b"module" + _normal(ast.parse(module.read_bytes(), str(module))))
-    for file in sorted(map(str, file_dep)):
-        state.update(b"file" + file.encode() + b"\0" + blake2b(Path(file).read_bytes()).digest())
+    for name, module in sorted(_local_modules(reached + task.unread_imports(), path).items()):
+        state.update(b"module" + name.encode("utf-8", "surrogatepass") + _normal_file(module))
+    for file in sorted(map(os.fsencode, file_dep)):
+        state.update(b"file" + file + b"\0" + blake2b(Path(os.fsdecode(file)).read_bytes()).digest())
     return state.hexdigest()
 
 
-def _reached(module: ast.Module) -> list[ast.stmt]:
-    """Return the statements that count, in the order of the file."""
-    names = {n.id for n in ast.walk(module) if isinstance(n, ast.Name)}
-    stars = any(alias.name == "*" for n in ast.walk(module) if isinstance(n, ast.ImportFrom) for alias in n.names)
-    if stars or names & _OPAQUE:
-        return module.body
-    bound = [_bound(statement) for statement in module.body]
-    chosen = {i for i, s in enumerate(module.body) if isinstance(s, ast.Expr) and not _is_text(s)}
-    wanted = set(_ROOTS).union(*(_read(module.body[i]) for i in chosen))
-    while True:
-        more = {i for i, names in enumerate(bound) if names & wanted} - chosen
-        if not more:
-            return [module.body[i] for i in sorted(chosen)]
-        chosen |= more
-        wanted = wanted.union(*(_read(module.body[i]) for i in more))
+class _Statement:
+    """A top-level statement, and its part in the module.
+
+    Attributes
+    ----------
+    defines, changes, reads : set of str
+        Globals to which it gives a value; whose value it changes or may add to; which it reads.
+    acts : bool
+        Whether it does something else.
+    """
+
+    def __init__(self, node: ast.stmt, source: str):
+        self.node = node
+        self.acts = _acts(node)
+        top = symtable.symtable(_text_of(node, source), "", "exec")
+        self.defines = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+        self.reads = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
+        for table in _inside(top):
+            for symbol in table.get_symbols():
+                if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
+                    self.defines.add(symbol.get_name())
+                elif symbol.is_referenced() and (symbol.is_global() or table.get_type() == "class"):
+                    self.reads.add(symbol.get_name())
+        self.changes = _changed(node) & self.reads
 
 
-def _bound(statement: ast.stmt) -> set[str]:
-    """Return the names that a top-level statement defines, or changes by item or attribute."""
-    names: set[str] = set()
+def _text_of(node: ast.stmt, source: str) -> str:
+    """Return the source of a statement, decorators included."""
+    whole = node
+    if isinstance(node, _DEFINITIONS) and node.decorator_list:
+        whole = ast.copy_location(ast.Pass(), node)
+        whole.lineno, whole.col_offset = node.decorator_list[0].lineno, 0
+    return ast.get_source_segment(source, whole) or ""
+
+
+def _inside(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    for inner in table.get_children():
+        yield inner
+        yield from _inside(inner)
+
+
+def _acts(node: ast.AST) -> bool:
+    """Whether a statement, or one in its blocks, does more than to give values to names."""
+    if isinstance(node, _DEFINITIONS):
+        return bool(node.decorator_list)
+    if isinstance(node, ast.Expr):
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        prints = isinstance(called, ast.Name) and called.id == "print"
+        fills = isinstance(called, ast.Attribute) and called.attr in _FILLERS and isinstance(called.value, ast.Name)
+        return not (_is_text(node) or prints or fills)
+    blocks = (ast.stmt, ast.ExceptHandler, ast.match_case)
+    return any(_acts(inner) for inner in ast.iter_child_nodes(node) if isinstance(inner, blocks))
+
+
+def _changed(statement: ast.stmt) -> set[str]:
+    """Return the names of what may be changed by item, attribute or method, or be told of a subclass."""
+    changed: list[ast.expr] = list(statement.bases) if isinstance(statement, ast.ClassDef) else []
     for node in ast.walk(statement):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
-            names.add(node.id)
-        elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
-            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-    return names
+        if isinstance(node, (ast.Attribute, ast.Subscript)):
+            fills = isinstance(node, ast.Attribute) and node.attr in _FILLERS
+            if fills or not isinstance(node.ctx, ast.Load):
+                changed.append(node.value)
+    return {name.id for root in map(_root, changed) for name in ast.walk(root) if isinstance(name, ast.Name)}
 
 
-def _read(statement: ast.stmt) -> set[str]:
-    return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+def _root(expression: ast.expr) -> ast.expr:
+    while isinstance(expression, (ast.Attribute, ast.Subscript)):
+        expression = expression.value
+    return expression
 
 
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+class _Module:
+    """The statements of a file and what they mean to each other."""
+
+    def __init__(self, source: str, filename: str):
+        tree = ast.parse(source, filename)
+        body = [node for node in tree.body if not (_is_text(node) or _is_main_block(node))]
+        self._statements = [_Statement(node, source) for node in body]
+        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        stars = any(alias.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names)
+        self._opaque = stars or bool(used & _OPAQUE)
+
+    @property
+    def defined(self) -> set[str]:
+        """The names that it gives values to."""
+        return set().union(*(s.defines for s in self._statements))
+
+    def reached(self, roots: Collection[str]) -> list[ast.stmt]:
+        """Return the statements that some names depend on, in the order of the file."""
+        chosen = [self._opaque or s.acts for s in self._statements]
+        wanted = set(roots)
+        grown = True
+        while grown:
+            grown = False
+            for i, statement in enumerate(self._statements):
+                chosen[i] = chosen[i] or bool((statement.defines | statement.changes) & wanted)
+                if chosen[i] and not statement.reads <= wanted:
+                    wanted |= statement.reads
+                    grown = True
+        return [s.node for s, yes in zip(self._statements, chosen, strict=True) if yes]
+
+    def unread_imports(self) -> list[ast.stmt]:
+        """Return the imports of names that nothing reads: they are there for what importing does."""
+        read = set().union(*(s.reads for s in self._statements))
+        imports = [s for s in self._statements if isinstance(s.node, (ast.Import, ast.ImportFrom))]
+        return [s.node for s in imports if not s.defines & read]
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_main_block(node: ast.stmt) -> bool:
+    """Whether this is ``if __name__ == '__main__':``, which a task file does not enter."""
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
 def _normal(node: ast.AST) -> bytes:
     """Return what stays the same when comments, docstrings and layout change."""
     for inner in ast.walk(node):
         body = getattr(inner, "body", None)
-        if isinstance(body, list) and body and isinstance(inner, _WITH_DOCSTRING) and _is_text(body[0]):
-            inner.body = body[1:] or [ast.Pass()]
+        if isinstance(body, list):
+            inner.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
     return _dumped(node).encode("utf-8", "surrogatepass")
+
+
+def _normal_file(file: Path) -> bytes:
+    content = file.read_bytes()
+    try:
+        return _normal(ast.parse(content, str(file)))
+    except (SyntaxError, ValueError):  # compiled, or for another version of Python
+        return blake2b(content).digest()
 
 
 def _dumped(node: object) -> str:
@@ -108,29 +204,26 @@ def _dumped(node: object) -> str:
     return repr(node)
 
 
-_WITH_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _local_modules(statements: Iterable[ast.AST], path: Sequence[str]) -> set[Path]:
-    """Return the files of the user's own modules that statements import, and those that these import."""
-    found: set[Path] = set()
-    open_ = [name for statement in statements for name in _imported(statement, "")]
-    seen = set()
-    while open_:
-        name = open_.pop()
-        if name in seen:
-            continue
+def _local_modules(statements: Iterable[ast.AST], path: Sequence[str]) -> dict[str, Path]:
+    """Return names and files of the user's own modules that statements import, and those that these import."""
+    found: dict[str, Path] = {}
+    open_ = {name for statement in statements for name in _imported(statement, "")}
+    seen: set[str] = set()
+    while open_ - seen:
+        name = min(open_ - seen)
         seen.add(name)
-        for file, package in _files_of(name, path):
-            if file in found:
-                continue
-            found.add(file)
-            try:
-                tree = ast.parse(file.read_bytes())
-            except (SyntaxError, ValueError):
-                continue
-            open_ += _imported(tree, package)
+        for module, file, package in _files_of(name, path):
+            if module not in found:
+                found[module] = file
+                open_ |= _imports_of_file(file, package)
     return found
+
+
+def _imports_of_file(file: Path, package: str) -> set[str]:
+    try:
+        return _imported(ast.parse(file.read_bytes()), package)
+    except (SyntaxError, ValueError):
+        return set()
 
 
 def _imported(node: ast.AST, package: str) -> set[str]:
@@ -147,22 +240,31 @@ def _imported(node: ast.AST, package: str) -> set[str]:
     return {name for name in names if name and name.partition(".")[0] != "psyrun"}
 
 
-def _files_of(name: str, path: Sequence[str]) -> list[tuple[Path, str]]:
-    """Return the source files of a module and of the packages around it, with the package each belongs to."""
-    files: list[tuple[Path, str]] = []
+def _files_of(name: str, path: Sequence[str]) -> list[tuple[str, Path, str]]:
+    """Return name, file and package of a module and of the packages around it, as far as they are the user's."""
+    files: list[tuple[str, Path, str]] = []
     where: Sequence[str] | None = path
     full = ""
     for part in name.split("."):
         full = f"{full}.{part}" if full else part
-        spec = PathFinder.find_spec(full, where)
+        spec = _spec(full, where)
         if spec is None:
             break
         where = spec.submodule_search_locations
-        if spec.origin and spec.origin.endswith(".py") and _is_local(Path(spec.origin)):
-            files.append((Path(spec.origin), full if where is not None else full.rpartition(".")[0]))
+        if spec.has_location and spec.origin and _is_local(Path(spec.origin)):
+            files.append((full, Path(spec.origin), full if where is not None else full.rpartition(".")[0]))
         if where is None:
             break
     return files
+
+
+def _spec(name: str, where: Sequence[str] | None) -> ModuleSpec | None:
+    """Find a module without importing anything; the other finders know packages installed as editable."""
+    for finder in (PathFinder, *sys.meta_path):
+        spec: ModuleSpec | None = finder.find_spec(name, where) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None
 
 
 def _is_local(file: Path) -> bool:

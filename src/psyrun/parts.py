@@ -1,13 +1,14 @@
 """The part log: one append-only file a child process, with every finished and failed item in it.
 
-A part is a sequence of framed records, each with a CRC32 over its header and payload. A torn tail (the writer was
-killed) is dropped; damage inside is skipped up to the next whole record, and reported. ``docs/formats.md`` has the
+A part is a sequence of framed records, each with a CRC32 over its place, header and payload. A torn tail (the writer
+was killed) is dropped; damage inside is skipped up to the next whole record, and reported. ``docs/formats.md`` has the
 layout.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 import zlib
@@ -61,9 +62,16 @@ class Schema:
         """Return the schema of a SCHEMA record; only dtypes of plain numbers and times are taken."""
         columns = [(str(n), str(d), tuple(map(int, s))) for n, d, s in json.loads(payload)["columns"]]
         for _, dtype, _ in columns:
-            if dtype != _VARIABLE and np.dtype(dtype).kind not in _FIXED_KINDS:
-                raise ValueError(f"dtype {dtype} in a part")
+            if dtype != _VARIABLE:
+                _plain_dtype(dtype)
         return cls(tuple(columns))
+
+
+def _plain_dtype(text: str, more_kinds: str = "") -> np.dtype[Any]:
+    dtype = np.dtype(text)
+    if dtype.kind not in _FIXED_KINDS + more_kinds:
+        raise ValueError(f"dtype {text} in a part")
+    return dtype
 
 
 @dataclass
@@ -96,6 +104,7 @@ class Writer:
         self._objects_ok = objects_ok
         self._schemas: dict[Schema, int] = {}
         self._shapes: dict[str, set[tuple[int, ...]]] = {}
+        self._end = -1
         self._broken = False
 
     def header(self, content: Mapping[str, Any]) -> None:
@@ -177,13 +186,23 @@ class Writer:
     def _record(self, kind: int, payload: bytes, schema: int = 0, rows: int = 0) -> None:
         if self._broken:
             raise TemporaryError("the part could not be written before")
-        crc = zlib.crc32(payload, zlib.crc32(_FRAME.pack(MAGIC, kind, 0, schema, 0, rows, len(payload))))
-        frame = _FRAME.pack(MAGIC, kind, 0, schema, crc, rows, len(payload))
         try:
+            if self._end < 0:
+                self._end = os.fstat(self._descriptor).st_size
+            crc = _checksum(self._end, kind, 0, schema, rows, payload)
+            frame = _FRAME.pack(MAGIC, kind, 0, schema, crc, rows, len(payload))
+            self._broken = True  # whatever ends the next line: nothing may follow a torn record
             write_all(self._descriptor, frame + payload)
         except OSError as error:
-            self._broken = True  # what follows a torn record would be taken for damage
             raise TemporaryError(f"the record cannot be written: {error.strerror}") from error
+        self._end += len(frame) + len(payload)
+        self._broken = False
+
+
+def _checksum(offset: int, kind: int, flags: int, schema: int, rows: int, payload: bytes) -> int:
+    """Return the CRC32 of a record; bytes that look like a record inside the payload of another fail it."""
+    frame = _FRAME.pack(MAGIC, kind, flags, schema, 0, rows, len(payload))
+    return zlib.crc32(payload, zlib.crc32(frame, offset & 0xFFFFFFFF))
 
 
 def _fixed(values: list[Any]) -> Array | None:
@@ -197,7 +216,9 @@ def _fixed(values: list[Any]) -> Array | None:
             return np.array(values, dtype=_PYTHON_SCALARS[kind])
         except OverflowError:
             return None
-    if not issubclass(kind, (np.generic, np.ndarray)) or len({(v.dtype, v.shape) for v in values}) != 1:
+    if not issubclass(kind, (np.generic, np.ndarray)) or issubclass(kind, np.ma.MaskedArray):
+        return None
+    if len({(v.dtype, v.shape) for v in values}) != 1:
         return None
     dtype = values[0].dtype
     if dtype.kind not in _FIXED_KINDS or dtype.hasobject or values[0].size == 0:
@@ -215,24 +236,20 @@ def cell(name: str, value: Any, objects_ok: bool) -> bytes:
     """
     if value is None:
         return b"n"
-    if type(value) in (str, np.str_):
+    if isinstance(value, str):
         return b"s" + str.encode(value, "utf-8", "surrogatepass")
-    if type(value) in (bytes, np.bytes_):
+    if isinstance(value, bytes):
         return b"b" + bytes(value)
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        return b"p" + pickle.dumps(value) if objects_ok else _refuse(name, value, "an integer of more than 64 bits")
-    if type(value) in (list, tuple):
-        value = exact_array(list(value))
-    array = np.asarray(value)
-    if array.dtype.kind in _FIXED_KINDS + "US" and not array.dtype.hasobject:
-        head = json.dumps([array.dtype.newbyteorder("<").str, list(array.shape)]).encode()
-        return b"a" + head + b"\n" + array.astype(array.dtype.newbyteorder("<")).tobytes()
-    if objects_ok:
-        return b"p" + pickle.dumps(value)
-    return _refuse(name, value, f"a {type(value).__name__}")
-
-
-def _refuse(name: str, value: Any, what: str) -> bytes:
+    try:
+        array = exact_array(list(value)) if type(value) in (list, tuple) else np.asarray(value)
+        if array.dtype.kind in _FIXED_KINDS + "US" and not isinstance(value, np.ma.MaskedArray):
+            head = json.dumps([array.dtype.newbyteorder("<").str, list(array.shape)]).encode()
+            return b"a" + head + b"\n" + array.astype(array.dtype.newbyteorder("<")).tobytes()
+        if objects_ok:
+            return b"p" + pickle.dumps(value)
+    except Exception as error:  # user code: __array__ and __reduce__ may raise anything
+        raise UnsupportedValueError(f"{name!r} is a {type(value).__name__} that cannot be stored: {error}") from error
+    what = "an integer of more than 64 bits" if isinstance(value, int) else f"a {type(value).__name__}"
     raise UnsupportedValueError(
         f"{name!r} is {what} ({value!r:.60}); a result file takes numbers, text, bytes, times and arrays of them. "
         "To keep any Python object: store = psyrun.PickleStore()"
@@ -251,7 +268,7 @@ def value_of(data: bytes, objects_ok: bool) -> Any:
     if kind == b"a":
         head, raw = content.split(b"\n", 1)
         dtype, shape = json.loads(head)
-        return np.frombuffer(raw, dtype=dtype).reshape(shape)[()]
+        return np.frombuffer(raw, dtype=_plain_dtype(dtype, "US")).reshape(shape)[()]
     if kind == b"p" and objects_ok:
         return pickle.loads(content)  # noqa: S301 - written by this task's own workers, in a directory of mode 0700
     raise UnsupportedValueError("a part holds a Python object; only a PickleStore can hold it")
@@ -394,6 +411,6 @@ def _record_at(data: bytes, at: int) -> tuple[int, int, int, bytes] | None:
     if magic != MAGIC or length > len(data) - start:
         return None
     payload = data[start : start + length]
-    if zlib.crc32(payload, zlib.crc32(_FRAME.pack(magic, kind, flags, schema, 0, rows, length))) != crc:
+    if _checksum(at, kind, flags, schema, rows, payload) != crc:
         return None
     return kind, schema, rows, payload

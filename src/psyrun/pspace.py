@@ -21,16 +21,17 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from functools import cached_property
 from hashlib import blake2b
 from itertools import repeat
+from operator import or_
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array, evaluable, exact_array, join, plain, plain_list
+from psyrun.arrays import Array, evaluable, exact_array, join, objects, plain, plain_list
 from psyrun.errors import AmbiguousOperationError
 from psyrun.keys import Lanes, find, finish, occurrences, value_lanes
 
@@ -85,7 +86,7 @@ class ParameterSpace(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
+    def _rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
         """Yield rows; they may share lists, dicts and arrays with the space and with each other."""
 
     @abstractmethod
@@ -164,27 +165,25 @@ class ParameterSpace(ABC):
                 raise AmbiguousOperationError(_unknown_names([item], self))
             return self.columns()[item]
         number = range(len(self))[item]
-        return next(self.iterate(number, number + 1))
+        return next(self._own_rows(range(number, number + 1), plain=False))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self.iterate()
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Any]]:
         """Iterate over rows start..stop-1 as dicts of the values as they were written."""
-        return self._own_rows(start, stop, plain=False)
+        return self._own_rows(self._range(start, stop), plain=False)
 
-    def _own_rows(self, start: int, stop: int | None, plain: bool) -> Iterator[dict[str, Any]]:
+    def _own_rows(self, at: range, plain: bool) -> Iterator[dict[str, Any]]:
         """Iterate over rows that share nothing that can be changed."""
-        wanted = self._range(start, stop)
-        rows = self._rows(wanted.start, wanted.stop, plain)
-        mutable = self._mutable
+        rows, mutable = self._rows(at, plain), self._mutable
         return (row | {n: copy.deepcopy(row[n]) for n in mutable} for row in rows) if mutable else rows
 
     def build(self) -> dict[str, list[Any]]:
         """Return all rows as a dict of lists of Python scalars."""
         columns: dict[str, list[Any]] = {name: [] for name in self.parameters}
         pairs = [(columns[name].append, name) for name in self.parameters]
-        for row in self._own_rows(0, None, plain=True):
+        for row in self._own_rows(range(len(self)), plain=True):
             for append, name in pairs:
                 append(row[name])
         return columns
@@ -252,7 +251,7 @@ class ParameterSpace(ABC):
     __hash__ = None  # type: ignore[assignment]
 
     def _text(self, show: Callable[[Any], str], names: Sequence[str], pattern: str) -> str:
-        rows = dict_concat(self._rows(0, min(len(self), _SHOWN_ROWS), plain=True))
+        rows = dict_concat(self._rows(range(min(len(self), _SHOWN_ROWS)), plain=True))
         more = ", ..." if len(self) > _SHOWN_ROWS else ""
         return ", ".join(pattern.format(n, f"[{', '.join(map(show, rows.get(n, ())))}{more}]") for n in names)
 
@@ -297,10 +296,15 @@ class _Axis:
             self.mutable = any(issubclass(t, (list, tuple, Mapping, np.ndarray)) for t in set(map(type, values)))
             self._values = copy.deepcopy(values) if self.mutable else values
 
-    def rows(self, start: int, stop: int, as_plain: bool) -> Iterable[Any]:
+    def rows(self, at: Selection, as_plain: bool) -> Iterable[Any]:
+        own = self._values
         if self._scalar:
-            return repeat(plain(self._values[0]) if as_plain else self._values[0], stop - start)
-        values = self._values[start:stop]
+            return repeat(plain(own[0]) if as_plain else own[0], len(at))
+        values: Sequence[Any] | Array
+        if isinstance(own, np.ndarray):
+            values = own[_where(at)]
+        else:
+            values = own[at.start : at.stop] if isinstance(at, range) else [own[i] for i in at.tolist()]
         return plain_list(values) if as_plain and not isinstance(values, range) else values
 
     def column(self, at: Selection) -> Array:
@@ -341,7 +345,9 @@ def _materialised(name: str, value: Any) -> Any:
         value = value.to_numpy()
     if isinstance(value, np.ndarray) and not value.ndim:
         return value[()]
-    return list(value) if isinstance(value, (Iterator, MappingView)) else value
+    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
+        return list(value)
+    return value
 
 
 class Param(ParameterSpace):
@@ -377,10 +383,10 @@ class Param(ParameterSpace):
     def __len__(self) -> int:
         return self._length
 
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
+    def _rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
         if not self.parameters:
-            return ({} for _ in range(start, stop))
-        values = zip(*(axis.rows(start, stop, plain) for axis in self._axes), strict=True)
+            return ({} for _ in range(len(at)))
+        values = zip(*(axis.rows(at, plain) for axis in self._axes), strict=True)
         return map(dict, map(zip, repeat(self.parameters), values))
 
     def _columns(self, at: Selection) -> dict[str, Array]:
@@ -426,40 +432,44 @@ class Product(ParameterSpace):
     def __len__(self) -> int:
         return len(self.left) * len(self.right)
 
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
-        if start >= stop:
-            return
+    def _rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
+        if not isinstance(at, range):
+            outer, inner = self._factors(at)
+            return map(or_, self.left._rows(outer, plain), self.right._rows(inner, plain))
+        return self._nested_rows(at, plain) if len(at) else iter(())
+
+    def _nested_rows(self, at: range, plain: bool) -> Iterator[dict[str, Any]]:
         width = len(self.right)
-        first, last = start // width, (stop - 1) // width
+        lefts, part = self._outer(at)
         kept: list[dict[str, Any]] = []
-        for outer, left in enumerate(self.left._rows(first, last + 1, plain), start=first):
-            low, high = max(start - outer * width, 0), min(stop - outer * width, width)
+        for outer, left in enumerate(self.left._rows(lefts, plain)):
+            wanted = range(max(part.start - outer * width, 0), min(part.stop - outer * width, width))
             rights: Iterable[dict[str, Any]] = kept
-            if not kept or high - low < width:
-                rights = self.right._rows(low, high, plain)
-                if high - low == width <= _KEPT_ROWS:
+            if not kept or len(wanted) < width:
+                rights = self.right._rows(wanted, plain)
+                if len(wanted) == width <= _KEPT_ROWS:
                     rights = kept = list(rights)
-            yield from map(left.__or__, rights)
+            yield from map(or_, repeat(left), rights)
 
     def _columns(self, at: Selection) -> dict[str, Array]:
         width = len(self.right)
-        if isinstance(at, range) and 0 < width <= len(at):
-            outer, part = self._outer(at)
-            left, right = self.left._columns(outer), self.right._columns(range(width))
-            tiled = {n: np.tile(c, (len(outer),) + (1,) * (c.ndim - 1))[part] for n, c in right.items()}
-            return {n: np.repeat(c, width, axis=0)[part] for n, c in left.items()} | tiled
-        outer, inner = self._factors(_indices(at))
-        return self.left._columns(outer) | self.right._columns(inner)
+        if not isinstance(at, range) or not 0 < width <= len(at):
+            outer, inner = self._factors(_indices(at))
+            return self.left._columns(outer) | self.right._columns(inner)
+        lefts, part = self._outer(at)
+        left, right = self.left._columns(lefts), self.right._columns(range(width))
+        repeated = {n: np.repeat(c, width, axis=0)[part] for n, c in left.items()}
+        return repeated | {n: np.tile(c, (len(lefts),) + (1,) * (c.ndim - 1))[part] for n, c in right.items()}
 
     def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes:
         width = len(self.right)
-        if isinstance(at, range) and 0 < width <= len(at):
-            outer, part = self._outer(at)
-            left, right = self.left._lanes(outer, names), self.right._lanes(range(width), names)
-            both: Lanes = (left[:, np.newaxis, :] + right[np.newaxis, :, :]).reshape(-1, 2)
-            return both[part]
-        outer, inner = self._factors(_indices(at))
-        return self.left._lanes(outer, names) + self.right._lanes(inner, names)
+        if not isinstance(at, range) or not 0 < width <= len(at):
+            outer, inner = self._factors(_indices(at))
+            return self.left._lanes(outer, names) + self.right._lanes(inner, names)
+        lefts, part = self._outer(at)
+        left, right = self.left._lanes(lefts, names), self.right._lanes(range(width), names)
+        both: Lanes = (left[:, np.newaxis, :] + right[np.newaxis, :, :]).reshape(-1, 2)
+        return both[part]
 
     def _outer(self, at: range) -> tuple[range, slice]:
         """Return the rows of the left factor that take part, and where among their products the wanted rows are."""
@@ -501,7 +511,9 @@ class Sum(ParameterSpace):
     def __init__(self, left: ParameterSpace, right: ParameterSpace):
         self.parameters = tuple(dict.fromkeys(left.parameters + right.parameters))
         # Sums are often built in loops: kept flat, they nest no deeper with each turn.
-        self._terms = [t for side in (left, right) for t in (side._terms if isinstance(side, Sum) else [side])]
+        self._terms: list[ParameterSpace] = []
+        for side in (left, right):
+            self._terms += side._terms if isinstance(side, Sum) else [side]
 
     @cached_property
     def _ends(self) -> Indices:
@@ -512,20 +524,17 @@ class Sum(ParameterSpace):
 
     def _parts(self, at: Selection) -> Iterator[tuple[ParameterSpace, Selection]]:
         """Yield the terms that have some of the rows, with their own numbers of these; terms in order."""
-        if isinstance(at, range):
-            for i in range(int(np.searchsorted(self._ends, at.start, side="right")), len(self._terms)):
-                begin = int(self._ends[i]) - len(self._terms[i])
-                if begin >= at.stop:
-                    return
-                if len(part := range(max(at.start - begin, 0), min(at.stop - begin, len(self._terms[i])))):
-                    yield self._terms[i], part
+        if not isinstance(at, range):
+            which = np.searchsorted(self._ends, at, side="right")
+            for i in np.unique(which).tolist():
+                yield self._terms[i], at[which == i] - (self._ends[i] - len(self._terms[i]))
             return
-        term = np.searchsorted(self._ends, at, side="right")
-        order = np.argsort(term, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(term[order])) + 1):
-            if len(group):
-                i = int(term[group[0]])
-                yield self._terms[i], at[group] - (self._ends[i] - len(self._terms[i]))
+        for i in range(int(np.searchsorted(self._ends, at.start, side="right")), len(self._terms)):
+            begin = int(self._ends[i]) - len(self._terms[i])
+            if begin >= at.stop:
+                return
+            if part := range(max(at.start - begin, 0), min(at.stop - begin, len(self._terms[i]))):
+                yield self._terms[i], part
 
     def _back(self, at: Selection) -> slice | Indices:
         """Return how to order rows that came by terms as they were asked for."""
@@ -533,10 +542,10 @@ class Sum(ParameterSpace):
             return slice(None)
         return np.argsort(np.argsort(np.searchsorted(self._ends, at, side="right"), kind="stable"))
 
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
+    def _rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
         absent = dict.fromkeys(self.parameters, _NAN)
-        for term, at in self._parts(range(start, stop)):
-            yield from map(absent.__or__, term._rows(at.start, at.stop, plain))
+        rows = (row for term, part in self._parts(at) for row in map(or_, repeat(absent), term._rows(part, plain)))
+        return rows if isinstance(at, range) else iter(objects(list(rows))[self._back(at)].tolist())
 
     def _columns(self, at: Selection) -> dict[str, Array]:
         found = [(len(part), term._columns(part)) for term, part in self._parts(at)] or [(0, {})]
@@ -590,13 +599,11 @@ class Rows(ParameterSpace):
             return range(own.start + at.start, own.start + at.stop)
         return own.start + _indices(at) * own.step
 
-    def _rows(self, start: int, stop: int, plain: bool) -> Iterator[dict[str, Any]]:
-        if isinstance(self._at, range) and self._at.step == 1:
-            yield from self._base._rows(self._at.start + start, self._at.start + stop, plain)
-            return
-        for low in range(start, stop, _KEPT_ROWS):
-            for first, end in _runs(_indices(self._numbers(range(low, min(low + _KEPT_ROWS, stop))))):
-                yield from self._base._rows(first, end, plain)
+    def _rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
+        if isinstance(at, range) and isinstance(self._at, range) and self._at.step == 1:
+            return self._base._rows(self._numbers(at), plain)
+        pieces = (self._numbers(at[low : low + _KEPT_ROWS]) for low in range(0, len(at), _KEPT_ROWS))
+        return (row for piece in pieces for row in self._base._rows(piece, plain))
 
     def _columns(self, at: Selection) -> dict[str, Array]:
         return self._base._columns(self._numbers(at))
@@ -616,13 +623,6 @@ class Rows(ParameterSpace):
     @cached_property
     def _distinct(self) -> bool:
         return self._base._distinct or not self._ranks.any()
-
-
-def _runs(numbers: Indices) -> Iterator[tuple[int, int]]:
-    """Return start and stop of the runs of adjacent numbers."""
-    cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
-    firsts, lasts = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(numbers)]]) - 1
-    return zip(numbers[firsts].tolist(), (numbers[lasts] + 1).tolist(), strict=True)
 
 
 class Difference(Rows):

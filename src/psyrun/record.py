@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,11 @@ Lookup = Callable[[Lanes], npt.NDArray[np.int64]]
 
 def read_parts(workdir: Workdir) -> list[Part]:
     """Read all parts of a work directory, by name."""
-    return [read(path) for path in workdir.part_paths()]
+    parts = []
+    for path in workdir.part_paths():
+        with suppress(FileNotFoundError):  # another command put the record into the archive
+            parts.append(read(path))
+    return parts
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Placement:
         The last failure of each item without a row.
     batches : list of (Batch, array)
         Rows, and for each the item whose result it is, or -1 if it is not in the space or another row of its item
-        was there before.
+        was there before. Those without any result are left out.
     duplicates, strangers : int
         Rows of items that have another row; rows that are not in the space.
     elsewhere : list of Part
@@ -92,7 +97,7 @@ def place(
     n_items: int,
     lookup: Lookup,
     accepts: Collection[str],
-    merged: Mapping[str, int] | None = None,
+    merged: Sequence[tuple[str, int]] | Mapping[str, int] = (),
 ) -> Placement:
     """Find where the rows of parts stand in a space.
 
@@ -106,13 +111,16 @@ def place(
         From keys, shape (n, 2), to indices in the space, -1 for none.
     accepts : collection of str
         Code digests whose rows count.
-    merged : dict, optional
-        Bytes of each part that a result holds: those rows win over duplicates that came later.
+    merged : sequence of (str, int), or dict
+        Names of parts, and the bytes up to which their rows were counted, in the order in which they were: a row that
+        was counted wins over duplicates that came later.
     """
-    merged = merged or {}
-    accepted = [p for p in parts if p.header.get("code") in accepts]
-    accepted.sort(key=lambda p: (p.name not in merged, p.name))
-    batches: list[tuple[bool, Batch, npt.NDArray[np.int64]]] = []
+    counted = list(merged.items() if isinstance(merged, Mapping) else merged)
+    turns: dict[str, list[tuple[int, int]]] = {}
+    for turn, (name, size) in enumerate(counted):
+        turns.setdefault(name, []).append((turn, size))
+    accepted = sorted((p for p in parts if p.header.get("code") in accepts), key=lambda p: p.name)
+    batches: list[tuple[int, Batch, npt.NDArray[np.int64]]] = []
     failures: dict[int, Failure] = {}
     strangers = 0
     elsewhere = []
@@ -125,8 +133,8 @@ def place(
         strangers += int((indices < 0).sum())
         at = 0
         for batch in part.batches:
-            early = batch.offset < merged.get(part.name, 0)
-            batches.append((not early, batch, indices[at : at + len(batch.rows)]))
+            turn = next((t for t, size in turns.get(part.name, ()) if batch.offset < size), len(counted))
+            batches.append((turn, batch, indices[at : at + len(batch.rows)]))
             at += len(batch.rows)
         _add_failures(failures, part.failures, here, n_items, lookup)
     batches.sort(key=lambda entry: entry[0])
@@ -163,6 +171,7 @@ def _first_rows(
         fresh &= inside & ~seen
         duplicates += int((inside & ~fresh).sum())
         done[items[fresh]] = True
-        kept.append((batch, np.where(fresh, items, -1)))
+        if fresh.any():
+            kept.append((batch, np.where(fresh, items, -1)))
     failures = {i: f for i, f in sorted(failures.items()) if not done[i]}
     return Placement(done, failures, kept, duplicates, strangers, elsewhere)

@@ -99,7 +99,7 @@ class Task:
     def code(self) -> str:
         """The code digest."""
         try:
-            return code_digest(self.source, str(self.path), self.options["file_dep"], sys.path)
+            return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path)
         except OSError as error:
             raise TaskError(f"{self.path}: file_dep: {error.filename}: {error.strerror}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psyrun.errors import RefusedError, TemporaryError
-from psyrun.files import sync_directory, write_json
+from psyrun.files import replacing, sync_directory, write_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -102,11 +103,27 @@ class Workdir:
         if not path.exists():
             return None
         target = self.archive / f"{len(list(self.archive.glob('*'))) + 1:04}-{secrets.token_hex(4)}" / path.name
-        target.parent.mkdir(parents=True, mode=0o700)
-        path.rename(target)
-        sync_directory(target.parent)
-        sync_directory(path.parent)
+        try:
+            self.archive.mkdir(mode=0o700, exist_ok=True)
+            target.parent.mkdir(mode=0o700)
+            _move(path, target)
+        except OSError as error:
+            raise TemporaryError(f"{path}: cannot be moved to {target}: {error.strerror}") from error
         return target
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a file or directory, durably; a file also to another file system."""
+    try:
+        path.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with replacing(target) as beside:
+            shutil.copy2(path, beside)
+        path.unlink()
+    sync_directory(target.parent)
+    sync_directory(path.parent)
 
 
 class PlanPlace:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from psyrun.arrays import plain
-from psyrun.child import checked_row
+from psyrun.child import checked_row, user_trace
 from psyrun.collect import shown_assignment
 from psyrun.columns import settled
 from psyrun.errors import TaskError
@@ -35,9 +35,10 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
     try:
         row = _run(task, item)
     except Exception as error:
-        traceback.print_exception(type(error), error, error.__traceback__.tb_next if error.__traceback__ else None)
+        trace = user_trace(error)
+        traceback.print_exception(type(error), error, trace)
         if debug:
-            pdb.post_mortem(error.__traceback__)
+            pdb.post_mortem(trace or error.__traceback__)
         else:
             click.echo(f"To look at it in the debugger: psy-doit test {name} --item {item} --pdb", err=True)
         return 1

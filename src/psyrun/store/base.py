@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from psyrun import columns as _columns
 from psyrun.arrays import Array
-from psyrun.errors import StoreError
+from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.files import replacing
 
 
@@ -36,8 +37,11 @@ class Store(ABC):
         """Write columns to a new file."""
 
     @abstractmethod
-    def _read(self, path: Path) -> dict[str, Array]:
-        """Return the columns of a file, hidden ones included."""
+    def _read(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Return the columns of a file, hidden ones included: all, or those of the names that it has.
+
+        An exception means to `load` that the file is damaged.
+        """
 
     def save(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
         """Write columns to a file, in place of what it held.
@@ -55,16 +59,7 @@ class Store(ABC):
         UnsupportedValueError
             Values that the format cannot hold; the file is then as it was.
         """
-        settled: dict[str, Array] = {}
-        for name, values in data.items():
-            if name == _columns.N_ITEMS:
-                settled[name] = np.asarray(values)
-            else:
-                settled |= _columns.settled(name, values, self.holds_objects)
-        heights = {name: len(column) for name, column in settled.items() if name != _columns.N_ITEMS}
-        if len(set(heights.values())) > 1:
-            told = ", ".join(f"{name} has {n}" for name, n in heights.items())
-            raise ValueError(f"columns of one file need the same number of rows: {told}")
+        settled = self._settled(data)
         with replacing(filename) as beside:
             self._write(beside, settled)
 
@@ -101,13 +96,16 @@ class Store(ABC):
         path = Path(filename)
         if not path.exists():
             raise StoreError(f"{path}: no such file. A run writes it when it is done: psy-doit <task>")
-        data = self._read(path)
+        data = self._whole(path, columns if columns is None else {*columns, _columns.KEYS, _columns.N_ITEMS})
         if _columns.N_ITEMS in data and not keys:
             _warn_if_incomplete(path, _columns.height(data), int(data[_columns.N_ITEMS]))
-        if not keys:
-            data = {name: column for name, column in data.items() if not name.startswith(_columns.HIDDEN)}
         if columns is not None:
+            absent = [name for name in columns if name not in data]
+            if absent:
+                raise StoreError(f"{path}: no column {', '.join(absent)}; it has {', '.join(self._whole(path))}")
             data = {name: data[name] for name in columns}
+        elif not keys:
+            data = {name: column for name, column in data.items() if not name.startswith(_columns.HIDDEN)}
         if row is not None:
             data = {name: column[row] if column.ndim else column for name, column in data.items()}
         return data
@@ -115,11 +113,38 @@ class Store(ABC):
     def append(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
         """Add rows to a file, or make it; a column that either lacks has no value in its rows."""
         path = Path(filename)
-        new: dict[str, Array] = {}
-        for name, values in data.items():
-            new |= _columns.settled(name, values, self.holds_objects)
-        old = self._read(path) if path.exists() else {}
+        new = self._settled(data)
+        old = self._whole(path) if path.exists() else {}
         self.save(path, _columns.stacked(old, new, self.holds_objects) if old else new)
+
+    def _settled(self, data: Mapping[str, Sequence[Any] | Array]) -> dict[str, Array]:
+        """Return the columns as arrays, checked."""
+        settled: dict[str, Array] = {}
+        for name, values in data.items():
+            if not isinstance(name, str) or not name or not name.isprintable():
+                raise UnsupportedValueError(f"{name!r} cannot name a column; it takes text that can be printed")
+            if name == _columns.N_ITEMS:
+                settled[name] = np.asarray(values)
+                continue
+            if isinstance(values, (str, bytes, Mapping, AbstractSet)) or not hasattr(values, "__len__"):
+                raise UnsupportedValueError(
+                    f"column {name!r} is {values!r:.60}; it takes a list or array, a value a row"
+                )
+            settled |= _columns.settled(name, values, self.holds_objects)
+        heights = {name: len(column) for name, column in settled.items() if name != _columns.N_ITEMS}
+        if len(set(heights.values())) > 1:
+            told = ", ".join(f"{name} has {n}" for name, n in heights.items())
+            raise ValueError(f"columns of one file need the same number of rows: {told}")
+        return settled
+
+    def _whole(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Return what `_read` does, or raise a StoreError."""
+        try:
+            return self._read(path, names)
+        except (StoreError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise StoreError(f"{path}: cannot be read as a {self.ext} file: {error or type(error).__name__}") from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

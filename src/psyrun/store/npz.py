@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from psyrun.arrays import Array
-from psyrun.errors import StoreError
 from psyrun.store.base import Store
 
 
@@ -34,9 +33,13 @@ class NpzStore(Store):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(column), allow_pickle=False)
 
-    def _read(self, path: Path) -> dict[str, Array]:
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (ValueError, zipfile.BadZipFile, EOFError, KeyError, AttributeError) as error:
-            raise StoreError(f"{path}: not a whole .npz file ({error})") from error
+    def _read(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+        data: dict[str, Array] = {}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                name = member.removesuffix(".npy")
+                if names is None or name in names:
+                    with archive.open(member) as file:
+                        data[name] = np.lib.format.read_array(file, allow_pickle=False)
+                        file.read()  # the checksum is compared at the end
+        return data

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from psyrun.arrays import Array
-from psyrun.errors import StoreError
 from psyrun.store.base import Store
 
 
@@ -24,10 +23,7 @@ class PickleStore(Store):
         with path.open("xb") as file:
             pickle.dump(dict(data), file, protocol=4)
 
-    def _read(self, path: Path) -> dict[str, Array]:
-        try:
-            with path.open("rb") as file:
-                data = pickle.load(file)  # noqa: S301 - the documented nature of this store
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise StoreError(f"{path}: not a whole pickle file ({error})") from error
-        return {name: np.asarray(column) for name, column in data.items()}
+    def _read(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+        with path.open("rb") as file:
+            data = pickle.load(file)  # noqa: S301 - the documented nature of this store
+        return {name: np.asarray(column) for name, column in data.items() if names is None or name in names}

@@ -267,6 +267,45 @@ def test_a_result_that_cannot_be_recorded_is_a_failed_item(project: Project, bod
     assert told in project.run("t", status=1).stderr
 
 
+def test_a_returned_array_may_be_used_again_by_the_next_item(project: Project) -> None:
+    """What waits to be written is a copy: changing the array in place changes no row."""
+    project.task(
+        "t",
+        """
+        import numpy as np
+        from psyrun import Param
+        pspace = Param(x=range(300))
+        buffer = np.zeros(2)
+        same = {"y": buffer}
+        def execute(x):
+            buffer[:] = x
+            same["z"] = x
+            return same
+        """,
+    )
+    project.run("t")
+    result = project.result("t")
+    assert np.array_equal(result["y"], np.stack([result["x"]] * 2, axis=1))
+    assert np.array_equal(result["z"], result["x"])
+
+
+def test_excluded_parameters_are_not_in_the_result(project: Project) -> None:
+    """exclude_from_result names outputs and parameters alike."""
+    project.task(
+        "t",
+        """
+        from psyrun import Param
+        pspace = Param(x=[1, 2], y=3)
+        exclude_from_result = ["y", "big", "nowhere"]
+        def execute(x, y):
+            return {"z": x * y, "big": object()}
+        """,
+    )
+    project.run("t")
+    assert list(project.result("t")) == ["x", "z"]
+    assert "nowhere" in project.run("logs", "t").stdout
+
+
 def test_pickle_store_keeps_any_object(project: Project) -> None:
     """Where the task asks for it."""
     project.task(

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from psyrun.arrays import Array
 from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
@@ -34,6 +35,11 @@ POSITION, DONE, FAILED = range(3)
 
 _BUFFERED = 0.02
 _FAST = 0.001
+_CHECK_PARENT = 64
+
+_Row = tuple[int, float, float, dict[str, Any]]
+# Values of these types cannot change while they wait.
+_CONSTANT = frozenset({int, float, bool, complex, str, bytes, type(None), np.float64, np.int64, np.bool_, np.float32})
 
 
 def send(channel: socket.socket, kind: int, content: Any = None) -> None:
@@ -87,28 +93,35 @@ class Recorder:
     def __init__(self, writer: Writer, failed: Callable[[], None]):
         self._writer = writer
         self._failed = failed
-        self._rows: list[tuple[Any, int, float, float, dict[str, Any]]] = []
+        self._rows: list[_Row] = []
         self._oldest = 0.0
         self._lock = threading.Lock()
         self._waiting = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: TemporaryError | None = None
 
-    def add(self, key: Any, index: int, start: float, duration: float, row: dict[str, Any]) -> None:
-        """Record a finished item."""
+    def begin(self, keys: Lanes, first: int, given: Mapping[str, Array]) -> None:
+        """Say which items come next: their keys, shape (n, 2), the index of the first, their parameters as columns."""
+        self.flush()
+        self._keys, self._first, self._given = keys, first, given
+
+    def add(self, i: int, start: float, duration: float, outputs: dict[str, Any]) -> None:
+        """Record that the i-th of these items is finished."""
         if not self._rows:
             self._oldest = start
-        self._rows.append((key, index, start, duration, row))
-        if duration >= _FAST or start + duration - self._oldest >= _BUFFERED:
+        self._rows.append((i, start, duration, outputs))
+        late = duration >= _FAST or start + duration - self._oldest >= _BUFFERED
+        # User code may change what it returned, for example an array that it uses again.
+        if late or not all(type(value) in _CONSTANT for value in outputs.values()):
             self.flush()
         elif not self._waiting.is_set():
             self._wake()
 
-    def fail(self, failure: Failure) -> None:
-        """Record an item that raised."""
+    def fail(self, i: int, start: float, duration: float, error: BaseException) -> None:
+        """Record that the i-th of these items raised."""
         self.flush()
         with self._lock:
-            self._writer.fail(failure)
+            self._writer.fail(failure_of(error, self._keys[i], self._first + i, start, duration))
 
     def flush(self) -> None:
         """Append what waits."""
@@ -132,7 +145,7 @@ class Recorder:
         if not rows:
             return
         try:
-            self._writer.rows(*_batch(rows))
+            self._write(rows)
         except UnsupportedValueError:
             for row in rows:
                 self._append_one(row)
@@ -140,13 +153,23 @@ class Recorder:
             self._error = error
             raise
 
-    def _append_one(self, row: tuple[Any, int, float, float, dict[str, Any]]) -> None:
+    def _write(self, rows: list[_Row]) -> None:
+        numbers, starts, durations, outputs = zip(*rows, strict=True)
+        at = np.array(numbers)
+        system = {
+            "key": self._keys[at],
+            "index": self._first + at,
+            "start": np.array(starts),
+            "duration": np.array(durations),
+        }
+        self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
+
+    def _append_one(self, row: _Row) -> None:
         try:
-            self._writer.rows(*_batch([row]))
+            self._write([row])
         except UnsupportedValueError as error:
-            key, index, start, duration, _ = row
-            told = Failure((int(key[0]), int(key[1])), index, start, duration, "UnsupportedValue", str(error), "", "")
-            self._writer.fail(told)
+            i, start, duration, _ = row
+            self._writer.fail(failure_of(error, self._keys[i], self._first + i, start, duration))
             self._failed()
 
     def _wake(self) -> None:
@@ -165,11 +188,6 @@ class Recorder:
                 self.flush()
             except TemporaryError:
                 return  # kept in _error: the main thread meets it at the next item
-
-
-def _batch(rows: list[tuple[Any, int, float, float, dict[str, Any]]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    keys, indices, starts, durations, outputs = zip(*rows, strict=True)
-    return {"key": np.array(keys), "index": indices, "start": starts, "duration": durations}, list(outputs)
 
 
 class Child:
@@ -233,6 +251,7 @@ class Child:
         self._task: Task = task
         self._work = self._plan.work()
         self._excluded = set(task.options["exclude_from_result"])
+        self._warned: set[str] = set()
         self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._count_failed)
         self._extra = self._set_up()
         per_child = max(1, available_cores() // max(1, int(os.environ.get("PSYRUN_CHILDREN", "1"))))
@@ -279,17 +298,19 @@ class Child:
         space = self._task.pspace
         keys: Lanes = space.item_keys(start, stop)
         seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
+        given = {n: c for n, c in space.columns(start, stop).items() if n not in self._excluded}
+        self._recorder.begin(keys, start, given)
         for i, assignment in enumerate(space.iterate(start, stop)):
-            if self._stopping or os.getppid() != self._supervisor:
+            if self._stopping or (i % _CHECK_PARENT == 0 and os.getppid() != self._supervisor):
                 self._recorder.flush()
                 os._exit(0)
             self._counters[POSITION] = position + i
             random.seed(seeds[i])
             np.random.seed(seeds[i])
-            self._run_item(keys[i], start + i, assignment)
+            self._run_item(i, assignment)
             self._counters[DONE] += 1
 
-    def _run_item(self, key: Any, index: int, assignment: dict[str, Any]) -> None:
+    def _run_item(self, i: int, assignment: dict[str, Any]) -> None:
         start = time.time()
         clock = time.perf_counter()
         try:
@@ -297,31 +318,34 @@ class Child:
             duration = time.perf_counter() - clock
             row = self._row(assignment, outputs)
         except BaseException as error:  # sys.exit() in execute ends the item, not the worker
-            duration = time.perf_counter() - clock
-            self._recorder.fail(failure_of(error, key, index, start, duration))
+            self._recorder.fail(i, start, time.perf_counter() - clock, error)
             self._counters[FAILED] += 1
             return
-        self._recorder.add(key, index, start, duration, row)
+        self._recorder.add(i, start, duration, row)
 
     def _row(self, assignment: dict[str, Any], outputs: Any) -> dict[str, Any]:
-        row = checked_row(assignment | self._extra, outputs, assignment)
+        """Return what to record beside the parameters."""
+        check_outputs(outputs, assignment)
+        row = {**self._extra, **outputs} if self._extra else outputs
         if self._excluded:
-            absent = self._excluded - set(row)
-            if absent:
-                self._excluded -= absent
-                told = f"excluded from the result, but not in it: {', '.join(sorted(absent))}"
-                warnings.warn(told, IneffectiveExcludeWarning, stacklevel=2)
-            row = {name: value for name, value in row.items() if name not in self._excluded}
-        return row
+            self._warn_of_ineffective(row)
+        return {n: value for n, value in row.items() if n not in self._excluded and n not in assignment}
+
+    def _warn_of_ineffective(self, row: Mapping[str, Any]) -> None:
+        absent = self._excluded - set(row) - set(self._task.pspace.parameters) - self._warned
+        if absent:
+            self._warned |= absent
+            told = f"excluded from the result, but not in it: {', '.join(sorted(absent))}"
+            warnings.warn(told, IneffectiveExcludeWarning, stacklevel=2)
 
 
-def checked_row(given: Mapping[str, Any], outputs: Any, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what to record of an item.
+def check_outputs(outputs: Any, assignment: Mapping[str, Any]) -> None:
+    """Check what execute returned.
 
     Raises
     ------
     UnsupportedValueError
-        What execute returned is no dict of names, or has the name of a parameter.
+        It is no dict of names, or gives a parameter another value.
     """
     if not isinstance(outputs, Mapping):
         raise UnsupportedValueError(
@@ -336,7 +360,6 @@ def checked_row(given: Mapping[str, Any], outputs: Any, assignment: Mapping[str,
             raise UnsupportedValueError(
                 f"execute returned {name!r}, which is the name of a parameter. Use another name"
             )
-    return {**given, **outputs}
 
 
 def user_trace(error: BaseException) -> TracebackType | None:

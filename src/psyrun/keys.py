@@ -214,7 +214,7 @@ def canonical(value: Any) -> tuple[int, bytes]:
 
 
 def _described(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{text if len(text) <= 60 else text[:57] + '...'} (a {type(value).__name__})"
 
 

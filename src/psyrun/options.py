@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from psyrun.arrays import plain
 from psyrun.backend import Backend, DistributeBackend
 from psyrun.errors import TaskError
 from psyrun.pspace import ParameterSpace
@@ -53,6 +54,7 @@ class Option:
         TaskError
             It is not what the option takes.
         """
+        given = plain(given)
         if self.base is not None and inspect.isclass(given) and issubclass(given, self.base):
             try:
                 given = given()
@@ -73,6 +75,10 @@ def _path(value: Any) -> bool:
 
 def _names(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
+
+
+def _paths(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_path, value))
 
 
 def _optional(check: Check) -> Check:
@@ -158,7 +164,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "file_dep",
             "a list of paths",
-            lambda value: _names(value) or (isinstance(value, Sequence) and all(map(_path, value))),
+            _paths,
             "Files that execute reads: when their content changes, its results are those of other code.",
             (),
         ),
@@ -210,15 +216,23 @@ def slip(source: ast.Module) -> tuple[int, str, str] | None:
     """Return line, name and option for the first global that nothing reads and that is one slip from an option."""
     read = {n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     for statement in source.body:
-        for target in ast.walk(statement):
+        for target in _outside_definitions(statement):
             if not (isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)):
                 continue
-            if target.id in OPTIONS or target.id in read or isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            if target.id in OPTIONS or target.id in read:
                 continue
             meant = [option for option in OPTIONS if one_slip(target.id, option)]
             if meant:
                 return target.lineno, target.id, meant[0]
     return None
+
+
+def _outside_definitions(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and all inside it that is not inside a function or class."""
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+        yield node
+        for inner in ast.iter_child_nodes(node):
+            yield from _outside_definitions(inner)
 
 
 def one_slip(typed: str, meant: str) -> bool:
@@ -242,9 +256,9 @@ def template(task: str) -> str:
     lines = [
         f'"""The task {task}: try it with `psy-doit test {task}`, run it with `psy-doit {task}`."""',
         "",
-        "from psyrun import Param",
+        "import psyrun",
         "",
-        "pspace = Param(a=[1, 2, 3]) * Param(b=[10, 20])",
+        "pspace = psyrun.Param(a=[1, 2, 3]) * psyrun.Param(b=[10, 20])",
         "",
         "",
         "def execute(a, b):",
@@ -254,8 +268,7 @@ def template(task: str) -> str:
         "# Options and their defaults:",
     ]
     for option in OPTIONS.values():
-        if not option.required and option.name != "name":
-            default = option.default if option.base is None else f"psyrun.{option.default!r}"
-            shown = default if option.base is not None else repr(default)
+        if not option.required:
+            shown = repr(option.default) if option.base is None else f"psyrun.{option.default!r}"
             lines += [f"# {option.name} = {shown}", f"#     {option.doc}"]
     return "\n".join(lines) + "\n"

@@ -119,16 +119,22 @@ class Writer:
         """Write that no more will come."""
         self._record(END, b"")
 
-    def rows(self, system: Mapping[str, Array], outputs: Sequence[Mapping[str, Any]]) -> None:
+    def rows(
+        self,
+        system: Mapping[str, Array],
+        outputs: Sequence[Mapping[str, Any]],
+        given: Mapping[str, Array] | None = None,
+    ) -> None:
         """Write finished items.
 
         Parameters
         ----------
         system : dict of arrays, each of n rows
-            ``key`` (n, 2), ``index``, ``start`` (seconds since 1970) and ``duration`` (seconds); the parameters come
-            with the outputs.
+            ``key`` (n, 2), ``index``, ``start`` (seconds since 1970) and ``duration`` (seconds).
         outputs : sequence of n dicts
             What to record of each item.
+        given : dict of arrays, each of n rows, optional
+            More columns, the parameters; they stand before those of the outputs.
 
         Raises
         ------
@@ -142,16 +148,20 @@ class Writer:
         for _, run in groupby(outputs, key=tuple):
             batch = list(run)
             last = first + len(batch)
-            batches.append(self._packed({name: column[first:last] for name, column in system.items()}, batch))
+            part_of_system = {name: column[first:last] for name, column in system.items()}
+            part_of_given = {name: column[first:last] for name, column in (given or {}).items()}
+            batches.append(self._packed(part_of_system, batch, part_of_given))
             first = last
         for schema, payload, n_rows in batches:
             self._record(ROWS, payload, self._number(schema), n_rows)
 
-    def _packed(self, system: Mapping[str, Array], outputs: Sequence[Mapping[str, Any]]) -> tuple[Schema, bytes, int]:
+    def _packed(
+        self, system: Mapping[str, Array], outputs: Sequence[Mapping[str, Any]], given: Mapping[str, Array]
+    ) -> tuple[Schema, bytes, int]:
         columns: list[tuple[str, str, tuple[int, ...]]] = []
         values: list[Array | list[bytes]] = []
-        for name in outputs[0]:
-            column = self._column(name, [row[name] for row in outputs])
+        for name in [*given, *outputs[0]]:
+            column = self._given(name, given[name]) if name in given else self._column(name, [r[name] for r in outputs])
             if isinstance(column, list):
                 columns.append((name, _VARIABLE, ()))
             else:
@@ -172,6 +182,11 @@ class Writer:
             self._record(SCHEMA, schema.to_json(), number)
             self._schemas[schema] = number
         return self._schemas[schema]
+
+    def _given(self, name: str, column: Array) -> Array | list[bytes]:
+        if column.dtype.kind in _FIXED_KINDS and column.size:
+            return column.astype(column.dtype.newbyteorder("<"), copy=False)
+        return self._column(name, list(column))
 
     def _column(self, name: str, values: list[Any]) -> Array | list[bytes]:
         """Return an array of fixed-size cells, or the bytes of each cell."""

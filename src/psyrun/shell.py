@@ -12,7 +12,7 @@ _TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program said: exit status (127 if it is not there, 124 if it took too long), output, errors."""
+    """What a program said: exit status (127 if it cannot be run, 124 if it took too long), output, errors."""
 
     status: int
     output: str
@@ -31,9 +31,16 @@ def run_command(
     """
     try:
         done = subprocess.run(  # noqa: S603 - a list of words, never a shell
-            list(command), cwd=cwd, timeout=timeout, input=stdin or "", capture_output=True, text=True, check=False
+            list(command),
+            cwd=cwd,
+            timeout=timeout,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+            check=False,
         )
-    except FileNotFoundError as error:
+    except OSError as error:
         return Answer(127, "", str(error))
     except subprocess.TimeoutExpired:
         return Answer(124, "", f"{command[0]} gave no answer within {timeout:g} s")

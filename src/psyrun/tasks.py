@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from psyrun.backend import Backend
@@ -154,11 +154,6 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     if config:
         found = _run(config, path.with_name(CONFIG), "psy_conf")
         defaults = {key: value for key, value in vars(found).items() if key in OPTIONS}
-    tree = _parsed(source, path)
-    slipped = slip(tree)
-    if slipped:
-        line, typed, meant = slipped
-        raise TaskError(f"{_shown(path)}:{line}: unknown option {typed!r}. Did you mean {meant!r}?")
     module = _run(source, path, f"task_{name}")
     try:
         task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
@@ -211,31 +206,39 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
-def _parsed(source: str, path: Path) -> ast.Module:
+def _compiled(source: str, path: Path) -> CodeType:
+    """Return the code of a file without errors of syntax or spelling."""
     try:
-        return ast.parse(source, str(path))
+        tree = ast.parse(source, str(path))
+        code = compile(source, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise TaskError(f"{_shown(path)}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+        told = f"{error.msg}: {error.text.strip()}" if error.text else error.msg
+        raise TaskError(f"{_shown(path)}:{error.lineno}: {told}") from error
     except ValueError as error:
         raise TaskError(f"{_shown(path)}: {error}") from error
+    slipped = slip(tree)
+    if slipped:
+        line, typed, meant = slipped
+        raise TaskError(f"{_shown(path)}:{line}: unknown option {typed!r}. Did you mean {meant!r}?")
+    return code
 
 
 def _run(source: str, path: Path, name: str) -> ModuleType:
     """Run a file as a module; importable by that name, as pickling its functions needs."""
+    code = _compiled(source, path)
     module = ModuleType(name)
     module.__file__ = str(path)
-    code = compile(_parsed(source, path), str(path), "exec", dont_inherit=True)
     sys.modules[name] = module
     try:
         exec(code, vars(module))  # noqa: S102 - task files are code
     except PsyrunError as error:
         raise TaskError(f"{_shown(path)}:{_line(error, path)}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"{_shown(path)}:{_line(error, path)}: {type(error).__name__}: {error}") from error
     return module
 
 
-def _line(error: Exception, path: Path) -> int | str:
+def _line(error: BaseException, path: Path) -> int | str:
     """Return the last line of the file that the error went through."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     return lines[-1] if lines and lines[-1] else "?"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from psyrun.arrays import plain
-from psyrun.child import checked_row, user_trace
+from psyrun.child import check_outputs, user_trace
 from psyrun.collect import shown_assignment
 from psyrun.columns import settled
 from psyrun.errors import TaskError
@@ -52,7 +52,9 @@ def _run(task: Task, item: int) -> dict[str, Any]:
     setup: Callable[[int], Any] = task.setup or (lambda _: None)
     assignment = task.pspace[item]
     given = assignment | (setup(0) or {})
-    row = checked_row(given, task.execute(**given), assignment)
+    outputs = task.execute(**given)
+    check_outputs(outputs, assignment)
+    row = {**given, **outputs}
     excluded = set(task.options["exclude_from_result"])
     for name, value in row.items():
         if name not in excluded:

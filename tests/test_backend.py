@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from psyrun.backend import Backend, DistributeBackend, LoadBalancingBackend
 
-LAWS = settings(max_examples=200, deadline=None)
 ITEMS = st.integers(0, 5000)
 JOBS = st.integers(1, 200)
 LEAST = st.integers(1, 300)
 
 
-@LAWS
 @given(ITEMS, JOBS, LEAST)
 def test_the_fixed_backend_deals_evenly(n_items: int, max_jobs: int, min_items: int) -> None:
     """As many chunks as allowed, of sizes that differ by at most one, the larger first."""
@@ -26,7 +24,6 @@ def test_the_fixed_backend_deals_evenly(n_items: int, max_jobs: int, min_items: 
     assert sizes == sorted(sizes, reverse=True)
 
 
-@LAWS
 @given(ITEMS, JOBS, LEAST)
 def test_the_balancing_backend_begins_large_and_ends_small(n_items: int, max_jobs: int, min_items: int) -> None:
     """Only the last chunk may be smaller than asked for; the first ones leave half of the work for later."""
@@ -38,7 +35,6 @@ def test_the_balancing_backend_begins_large_and_ends_small(n_items: int, max_job
     assert max(sizes, default=0) <= max(min_items, -(-n_items // (2 * max_jobs)))
 
 
-@LAWS
 @given(st.integers(1, 10**6), JOBS)
 def test_the_number_of_chunks_grows_with_the_logarithm_of_the_items(n_items: int, max_jobs: int) -> None:
     """A chunk is a file: a million items must not be a million files."""

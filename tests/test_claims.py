@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from psyrun import claims
 from psyrun.claims import DONE, HELD, OPEN, WITHDRAWN, Beat, Claims, Observer, Process, Token, new_worker_id
 from psyrun.errors import FencedError
 
-LAWS = settings(max_examples=100, deadline=None)
 A, B = "a" * 16, "b" * 16
 
 RANGES = st.tuples(st.integers(0, 10**12), st.integers(0, 10**6)).map(lambda r: (r[0], r[0] + r[1]))
@@ -49,14 +48,12 @@ def names(plan: Path) -> dict[str, list[str]]:
 # Names
 
 
-@LAWS
 @given(TOKENS)
 def test_a_token_is_what_its_name_says(token: Token) -> None:
     """The file is empty; the name is all there is."""
     assert Token.parse(token.name) == token
 
 
-@LAWS
 @given(st.text(max_size=30) | st.from_regex(r"\A0?\d-0?\d\.\d(\.[0-9a-f]{15,17})?\Z"))
 def test_every_token_has_one_name_only(name: str) -> None:
     """Whatever else lies in the directory is no token."""
@@ -447,7 +444,6 @@ def test_worker_ids_are_not_repeated() -> None:
 # A law over all that workers can do
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(STEPS, st.integers(0, 2)), max_size=40))
 def test_no_position_is_ever_lost_or_held_twice(steps: list[tuple[str, int]]) -> None:
     """Whatever workers do, in whatever order."""

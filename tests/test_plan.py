@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from psyrun.claims import OPEN, Token
+import psyrun
+from psyrun.claims import OPEN, Process, Token
 from psyrun.errors import TemporaryError
 from psyrun.plan import Draft, Mask, Plan, WorkList, packed_mask, ranges_of, tokens_of, unpacked_mask
+from psyrun.provenance import git_state, provenance
+from psyrun.shell import run_command
 from psyrun.store import H5Store
 from psyrun.tasks import Task, task_from_source
 from psyrun.workdir import Workdir
 
-LAWS = settings(max_examples=100, deadline=None)
 MASKS = hnp.arrays(np.bool_, st.integers(0, 60))
 SOURCE = """\
 import numpy as np
@@ -28,7 +31,7 @@ from psyrun import H5Store, Param
 
 pspace = Param(a=[1, 2, 3]) * Param(b=["x", "y"])
 store = H5Store
-max_jobs = FROM_CONFIG if False else 2
+max_jobs = 2
 
 def execute(a, b):
     return {"y": a}
@@ -44,7 +47,6 @@ def indices_of(mask: Mask) -> list[int]:
 # Laws
 
 
-@LAWS
 @given(MASKS)
 def test_ranges_are_the_runs_of_a_mask(mask: Mask) -> None:
     """In order, not empty, and never touching each other."""
@@ -55,7 +57,6 @@ def test_ranges_are_the_runs_of_a_mask(mask: Mask) -> None:
     assert (ranges[1:, 0] > ranges[:-1, 1]).all()
 
 
-@LAWS
 @given(MASKS)
 def test_a_mask_comes_back_from_its_text(mask: Mask) -> None:
     """The text is safe in JSON."""
@@ -69,7 +70,6 @@ def test_the_mask_of_a_large_complete_space_is_short() -> None:
     assert len(packed_mask(np.ones(10**6, dtype=bool))) < 2000
 
 
-@LAWS
 @given(st.lists(st.integers(1, 50), max_size=20))
 def test_tokens_cover_all_positions_once(sizes: list[int]) -> None:
     """One after another, each of its size, none of them held."""
@@ -79,7 +79,6 @@ def test_tokens_cover_all_positions_once(sizes: list[int]) -> None:
     assert all((t.epoch, t.worker) == (0, "") for t in tokens)
 
 
-@LAWS
 @given(MASKS, st.data())
 def test_positions_of_the_work_list_name_indices(mask: Mask, data: st.DataObject) -> None:
     """As in a list of them written out."""
@@ -97,7 +96,6 @@ def test_positions_of_the_work_list_name_indices(mask: Mask, data: st.DataObject
     assert all(type(n) is int for pair in named for n in pair)
 
 
-@LAWS
 @given(MASKS, st.lists(st.integers(1, 9), max_size=9))
 def test_the_mask_of_tokens_is_that_of_their_items(mask: Mask, sizes: list[int]) -> None:
     """Whichever of them are held."""
@@ -114,6 +112,7 @@ def test_the_mask_of_tokens_is_that_of_their_items(mask: Mask, sizes: list[int])
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
     """A task of six items."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     return task_from_source("t", tmp_path / "psy-tasks" / "task_t.py", SOURCE, CONFIG, tmp_path)
 
 
@@ -143,6 +142,8 @@ def test_a_plan_is_read_as_it_was_written(task: Task) -> None:
     assert plan.accepts == [task.code, "other"]
     assert plan.parameters == ["a", "b"]
     assert plan.content["provenance"] == {"host": "here"}
+    assert Process(**plan.content["planner"]) == Process.current()
+    assert len(plan.uid) == 16
     assert plan.content["options"]["min_items"] == "2"
     assert isinstance(plan.store(), H5Store)
     assert plan.work().ranges.tolist() == [[0, 2], [3, 4], [5, 6]]
@@ -207,3 +208,43 @@ def test_a_plan_is_for_its_owner_only(task: Task) -> None:
     plan = written(task, draft_of(task, [0], [1]))
     assert plan.path.stat().st_mode & 0o777 == 0o700
     assert Workdir(task.workdir.path).plan_ids() == ["0001"]
+
+
+# Where plans come from
+
+
+def test_where_a_plan_comes_from_can_be_told_later(tmp_path: Path) -> None:
+    """Versions, machine, command line; and no commit outside a checkout."""
+    found = provenance(tmp_path)
+    assert found == json.loads(json.dumps(found))
+    assert found["versions"]["psyrun"] == psyrun.__version__
+    assert found["command"] == sys.argv
+    assert found["git"] is None
+
+
+@pytest.mark.skipif(run_command(["git", "--version"]).status != 0, reason="needs git")
+def test_the_commit_of_a_checkout_and_whether_it_was_changed(tmp_path: Path) -> None:
+    """Also for a directory inside it."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "f").write_text("1")
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        assert run_command(["git", *words], cwd=tmp_path).status == 0
+    commit = run_command(["git", "rev-parse", "HEAD"], cwd=tmp_path).output.strip()
+    (tmp_path / "a" / "untracked").touch()
+    assert git_state(tmp_path / "a") == {"commit": commit, "dirty": False}
+    (tmp_path / "a" / "f").write_text("2")
+    assert git_state(tmp_path / "a") == {"commit": commit, "dirty": True}
+
+
+def test_what_programs_answer() -> None:
+    """Status, output and errors; whatever goes wrong is an answer too."""
+    python = sys.executable
+    assert run_command([python, "-c", "import sys; print(input()); sys.exit(3)"], stdin="a; b").output == "a; b\n"
+    assert run_command([python, "-c", "raise SystemExit(3)"]).status == 3
+    assert run_command([python, "-c", "print(input())"]).status == 1
+    assert run_command([python, "-c", "import os; os.write(1, bytes([255]))"]).output == "\\xff"
+    assert run_command(["/no/such/program"]).status == 127
+    assert run_command(["/"]).status == 127
+    slow = run_command([python, "-c", "import time; time.sleep(9)"], timeout=0.1)
+    assert (slow.status, slow.errors) == (124, f"{python} gave no answer within 0.1 s")

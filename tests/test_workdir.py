@@ -246,6 +246,18 @@ def test_archiving_moves_and_never_overwrites(workdir: Workdir) -> None:
     assert workdir.archived(workdir.parts) is None
 
 
+def test_what_belongs_together_is_archived_together(workdir: Workdir) -> None:
+    """In one directory, under the paths that it had."""
+    for path in (workdir.parts / "a", workdir.parts / "b", workdir.manifest):
+        path.write_text(path.name)
+    last = workdir.archived(workdir.parts / "a", workdir.parts / "gone", workdir.parts / "b", workdir.manifest)
+    (directory,) = workdir.archive.iterdir()
+    assert last == directory / "manifest.json"
+    assert sorted(os.listdir(directory / "parts")) == ["a", "b"]
+    assert mode(directory) == mode(directory / "parts") == 0o700
+    assert workdir.archived(workdir.parts / "a", workdir.manifest) is None
+
+
 def test_a_result_on_another_file_system_is_archived_too(
     workdir: Workdir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

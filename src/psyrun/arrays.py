@@ -119,17 +119,19 @@ def _stacked(values: Sequence[Any]) -> Array:
 
 
 def same_number(array: Array, dtype: np.dtype[Any]) -> bool:
-    """Whether every number of an array is the same number in another dtype."""
-    if array.dtype.kind == "c" and dtype.kind != "c":
-        return False
-    if np.can_cast(array.dtype, dtype, "safe") and not (array.dtype.kind in "iu" and dtype.kind in "fc"):
+    """Whether every number of an array is the same number in another dtype; no where that takes a closer look."""
+    if array.dtype == dtype:
         return True
-    if array.dtype.kind in "biu" and dtype.kind in "fc":
-        limit = 2 ** (np.finfo(dtype).nmant + 1)
-        return not array.size or (int(array.max()) <= limit and int(array.min()) >= -limit)
+    if array.dtype.kind in "biu" and dtype.kind in "iufc":
+        limit = 2 ** (np.finfo(dtype).nmant + 1) if dtype.kind in "fc" else 0
+        low, high = (-limit, limit) if limit else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return not array.size or (low <= int(array.min()) and int(array.max()) <= high)
+    if (array.dtype.kind, dtype.kind) not in (("f", "f"), ("f", "c"), ("c", "c")):
+        return False
     with np.errstate(all="ignore"):
-        back = array.astype(dtype).astype(array.dtype)
-    return bool(np.all((back == array) | (back != back)))
+        other = array.astype(dtype)
+    parts = (other.real, array.real), (other.imag, array.imag)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in parts)
 
 
 def join(arrays: Iterable[Array]) -> Array:
@@ -157,7 +159,7 @@ def evaluable(value: Any) -> str:
     if isinstance(value, complex):
         return f"complex({evaluable(value.real)}, {evaluable(value.imag)})"
     if isinstance(value, np.longdouble):
-        return f"np.longdouble('{value}')"
+        return f"np.longdouble('{value!s}')"
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return repr(value).replace("numpy.", "np.")
     if isinstance(value, np.ndarray):

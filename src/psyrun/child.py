@@ -71,13 +71,18 @@ def _exactly(channel: socket.socket, size: int) -> bytes | None:
     return data
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Ask the system to signal this process when its parent ends. Linux only; elsewhere parents are polled."""
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the system signal this process when its parent ends, and end now if it has already.
+
+    Linux only; elsewhere parents are polled.
+    """
     if sys.platform == "linux":
         import ctypes
 
         pr_set_pdeathsig = 1  # prctl(2)
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(number), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 class Recorder:
@@ -109,7 +114,8 @@ class Recorder:
         """Record that the i-th of these items is finished."""
         if not self._rows:
             self._oldest = start
-        self._rows.append((i, start, duration, outputs))
+        with self._lock:
+            self._rows.append((i, start, duration, outputs))
         late = duration >= _FAST or start + duration - self._oldest >= _BUFFERED
         # User code may change what it returned, for example an array that it uses again.
         if late or not all(type(value) in _CONSTANT for value in outputs.values()):
@@ -213,6 +219,7 @@ class Child:
         self._part = part
         self._counters = counters
         self._supervisor = os.getppid()
+        self._pid = os.getpid()
         self._stopping = False
 
     def run(self) -> NoReturn:
@@ -316,12 +323,19 @@ class Child:
         try:
             outputs = self._task.execute(**assignment, **self._extra)
             duration = time.perf_counter() - clock
+            self._end_copy(0)
             row = self._row(assignment, outputs)
         except BaseException as error:  # sys.exit() in execute ends the item, not the worker
+            self._end_copy(1)
             self._recorder.fail(i, start, time.perf_counter() - clock, error)
             self._counters[FAILED] += 1
             return
         self._recorder.add(i, start, duration, row)
+
+    def _end_copy(self, status: int) -> None:
+        """End a process that user code forked: it must not write to the part, nor run items."""
+        if os.getpid() != self._pid:
+            os._exit(status)
 
     def _row(self, assignment: dict[str, Any], outputs: Any) -> dict[str, Any]:
         """Return what to record beside the parameters."""
@@ -383,7 +397,14 @@ def failure_of(error: BaseException, key: Any, index: int, start: float, duratio
         start=start,
         duration=duration,
         type=type(error).__name__,
-        message=str(error),
+        message=_text_of(error),
         where=f"{last[0].filename}:{last[0].lineno}" if last else "",
         traceback="".join(traceback.format_exception(type(error), error, trace)),
     )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as worse:
+        return f"(its text cannot be had: {type(worse).__name__})"

@@ -235,6 +235,10 @@ class Beat:
         """Return the seconds until the next beat."""
         return max(0.0, self._next - time.monotonic())
 
+    def overdue(self) -> float:
+        """Return the seconds since a beat was due; 0 before the first."""
+        return max(0.0, time.monotonic() - self._next) if self._count else 0.0
+
     def beat(self) -> None:
         """Write the next count, if it is time."""
         if self.due():

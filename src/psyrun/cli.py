@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import click
 
 from psyrun import __version__
-from psyrun.errors import PsyrunError
+from psyrun.errors import PsyrunError, TemporaryError
 from psyrun.taskfiles import TASKDIR
 
 # One line each for `psy-doit --help`, so that it imports none of the modules.
@@ -114,6 +116,8 @@ def cli(ctx: click.Context, taskdir: Path) -> None:
 
 def main() -> Any:
     """Run the command line; the console script."""
+    _mend_standard_streams()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have it ignored; then no exit status can be had
     try:
         status = cli.main(standalone_mode=False)
     except PsyrunError as error:
@@ -126,9 +130,22 @@ def main() -> Any:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
+    except OSError as error:
+        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        sys.exit(TemporaryError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _mend_standard_streams() -> None:
+    """Open what the caller closed: files opened later would get the numbers, and what is printed would go there."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def _complain(text: str) -> None:

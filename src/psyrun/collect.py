@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,22 @@ import numpy as np
 
 from psyrun.arrays import Array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
-from psyrun.errors import StoreError, TemporaryError
+from psyrun.errors import StoreError, TaskError, TemporaryError
 from psyrun.files import sync_directory, write_json
 from psyrun.keys import Lanes, find
 from psyrun.parts import Part
 from psyrun.plan import Indices, Plan, packed_mask
 from psyrun.record import Lookup, Placement, place, read_parts
 from psyrun.store import Store
+from psyrun.tasks import Task
 from psyrun.workdir import FORMAT, Workdir
 
 INDEX = HIDDEN + "index"
 
 
-def result_columns(placement: Placement, parameters: Sequence[str], store: Store) -> dict[str, Array]:
+def result_columns(
+    placement: Placement, parameters: Sequence[str], store: Store, exclude: Collection[str] = ()
+) -> dict[str, Array]:
     """Return the columns of the result, parameters first, hidden ones last.
 
     Raises
@@ -33,6 +37,8 @@ def result_columns(placement: Placement, parameters: Sequence[str], store: Store
     """
     columns: dict[str, Array] = {}
     for name in dict.fromkeys([*parameters, *placement.names()]):
+        if name in exclude:
+            continue
         values = placement.column(name, store.holds_objects)
         if values is not None:
             columns |= settled(name, values, store.holds_objects)
@@ -54,7 +60,7 @@ def _system_column(placement: Placement, name: str) -> Array:
     return column
 
 
-def write_result(path: Path, columns: dict[str, Array], store: Store) -> None:
+def write_result(path: Path, columns: dict[str, Array], store: Store) -> os.stat_result:
     """Write a result beside its place, read it back, compare, and only then put it there.
 
     Raises
@@ -67,8 +73,10 @@ def write_result(path: Path, columns: dict[str, Array], store: Store) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         store.save(beside, columns)
         _verify(store.load(beside, keys=True), columns, path)
+        found = beside.stat()  # before it can be another command's file
         beside.replace(path)
         sync_directory(path.parent)
+        return found
     except OSError as error:
         raise TemporaryError(f"{path}: the result cannot be written: {error.strerror or error}") from error
     except StoreError as error:
@@ -89,7 +97,7 @@ def _same(a: Array, b: Array) -> bool:
     return bool(np.array_equal(a, b, equal_nan=b.dtype.kind in "fcMm"))
 
 
-def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup | None = None) -> Placement:
+def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement:
     """Write the result of a plan's space from the record, and note in the manifest what it holds.
 
     Parameters
@@ -97,24 +105,28 @@ def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup
     workdir : Workdir
     plan : Plan
         Tells space, accepted code and parameters.
-    path : Path
-        Of the result. A file there that the manifest does not know is moved to the archive first.
-    store : Store
-    lookup : callable, optional
-        From keys to indices in the space; default what the plan knows.
+    task : Task
+        Tells path, store and excluded names of the result. A file at its path that the manifest does not know is
+        moved out of the way, never overwritten.
+    lookup : callable
+        From keys to indices in the space.
 
-    Returns
-    -------
-    Placement
+    Raises
+    ------
+    TemporaryError
+        There is a newer plan, whose result this one must not replace, or the disk refused.
     """
+    path = task.result
     manifest = workdir.read_manifest()
     parts = read_parts(workdir)
     counted = [(name, size) for name, size in manifest.get("counted", ())]
-    placement = place(parts, plan.space, plan.n_items, lookup or planned_lookup(plan), plan.accepts, counted)
-    columns = result_columns(placement, plan.parameters, store)
+    placement = place(parts, plan.space, plan.n_items, lookup, plan.accepts, counted)
+    columns = result_columns(placement, plan.parameters, task.store, task.options["exclude_from_result"])
+    if workdir.plan_ids()[-1:] != [plan.id]:
+        raise TemporaryError(f"{workdir.path}: another command made a newer plan, and writes the result")
     if path.exists() and not is_ours(workdir, path, manifest):
-        workdir.archived(path)
-    write_result(path, columns, store)
+        _put_aside(workdir, path)
+    found = write_result(path, columns, task.store)
     write_json(
         workdir.manifest,
         {
@@ -127,10 +139,26 @@ def merge(workdir: Workdir, plan: Plan, path: Path, store: Store, lookup: Lookup
             "done": packed_mask(placement.done),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
             "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
-            "result": fingerprint(workdir, path),
+            "kind": result_kind(task),
+            "result": fingerprint(workdir, path, found),
         },
     )
     return placement
+
+
+def result_kind(task: Task) -> list[str]:
+    """Return what beside the rows decides how the result file looks."""
+    return [repr(task.store), *sorted(task.options["exclude_from_result"])]
+
+
+def _put_aside(workdir: Workdir, path: Path) -> None:
+    """Move a file that stands in the result's place: to the archive, or beside if it is outside the work directory."""
+    if not path.is_file():
+        raise TaskError(f"resultfile = {str(path)!r}: is there already, and is not a file. Name another one")
+    if path.is_relative_to(workdir.path):
+        workdir.archived(path)
+    else:
+        path.rename(path.with_name(f"{path.name}.before-{secrets.token_hex(4)}"))
 
 
 def _counted_now(parts: Sequence[Part], accepts: Sequence[str], before: dict[str, int]) -> list[tuple[str, int]]:
@@ -150,9 +178,8 @@ def planned_lookup(plan: Plan) -> Lookup:
     return lookup
 
 
-def fingerprint(workdir: Workdir, path: Path) -> dict[str, Any]:
+def fingerprint(workdir: Workdir, path: Path, stat: os.stat_result) -> dict[str, Any]:
     """Return what tells the file at a path from another that stands there later."""
-    stat = path.stat()
     inside = path.is_relative_to(workdir.path)
     shown = str(path.relative_to(workdir.path)) if inside else str(path)
     return {"path": shown, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -160,7 +187,10 @@ def fingerprint(workdir: Workdir, path: Path) -> dict[str, Any]:
 
 def is_ours(workdir: Workdir, path: Path, manifest: dict[str, Any]) -> bool:
     """Whether the file at a path is the result that the manifest speaks of."""
-    return path.exists() and manifest.get("result") == fingerprint(workdir, path)
+    try:
+        return manifest.get("result") == fingerprint(workdir, path, path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def shown_assignment(assignment: dict[str, Any]) -> str:

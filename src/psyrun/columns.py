@@ -101,12 +101,18 @@ def _all_numbers(values: Sequence[Any]) -> bool:
 
 def _of_numbers(values: Sequence[Any]) -> Array | None:
     """Return mixed numbers in the first dtype that holds each as the same number."""
-    parts = [np.asarray(v) for v in values]
+    places: dict[type, list[int]] = {}
+    for i, value in enumerate(values):
+        places.setdefault(type(value), []).append(i)
+    parts = [exact_array([values[i] for i in at]) for at in places.values()]
     if any(p.dtype == object for p in parts):
         return None
     for dtype in (np.result_type(*{p.dtype for p in parts}), np.dtype(np.float64), np.dtype(np.complex128)):
         if all(same_number(p, dtype) for p in parts):
-            return np.array(parts, dtype=dtype)
+            column = np.empty(len(values), dtype=dtype)
+            for at, part in zip(places.values(), parts, strict=True):
+                column[at] = part
+            return column
     return None
 
 

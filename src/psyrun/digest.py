@@ -71,34 +71,48 @@ class _Statement:
         Whether it does something else.
     """
 
-    def __init__(self, node: ast.stmt, source: str):
+    def __init__(self, node: ast.stmt, lines: list[bytes]):
         self.node = node
         self.acts = _acts(node)
-        top = symtable.symtable(_text_of(node, source), "", "exec")
-        self.defines = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
-        self.reads = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
-        for table in _inside(top):
+        self.defines: set[str] = set()
+        self.reads: set[str] = set()
+        hidden = _of_comprehensions(node)
+        for table in _tables(symtable.symtable(_text_of(node, lines), "", "exec")):
             for symbol in table.get_symbols():
-                if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
-                    self.defines.add(symbol.get_name())
-                elif symbol.is_referenced() and (symbol.is_global() or table.get_type() == "class"):
-                    self.reads.add(symbol.get_name())
+                name, of_block = symbol.get_name(), table.get_type() in ("module", "class")
+                if of_block and name in hidden:
+                    continue
+                if (symbol.is_assigned() or symbol.is_imported()) and symbol.is_global():
+                    self.defines.add(name)
+                if symbol.is_referenced() and (symbol.is_global() or of_block):
+                    self.reads.add(name)
         self.changes = _changed(node) & self.reads
 
 
-def _text_of(node: ast.stmt, source: str) -> str:
+def _text_of(node: ast.stmt, lines: list[bytes]) -> str:
     """Return the source of a statement, decorators included."""
-    whole = node
-    if isinstance(node, _DEFINITIONS) and node.decorator_list:
-        whole = ast.copy_location(ast.Pass(), node)
-        whole.lineno, whole.col_offset = node.decorator_list[0].lineno, 0
-    return ast.get_source_segment(source, whole) or ""
+    decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
+    first, column = (decorators[0].lineno, 0) if decorators else (node.lineno, node.col_offset)
+    text = lines[first - 1 : node.end_lineno]
+    text[-1] = text[-1][: node.end_col_offset]
+    text[0] = text[0][column:]
+    return b"\n".join(text).decode()
 
 
-def _inside(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
     for inner in table.get_children():
-        yield inner
-        yield from _inside(inner)
+        yield from _tables(inner)
+
+
+def _of_comprehensions(statement: ast.stmt) -> set[str]:
+    """Return the variables of comprehensions, which Python 3.12 and later count to the block around them."""
+    nodes = list(ast.walk(statement))
+    loops = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    inside = {n for loop in nodes if isinstance(loop, loops) for n in ast.walk(loop)}
+    targets = {n for loop in nodes if isinstance(loop, ast.comprehension) for n in ast.walk(loop.target)}
+    outside = {n.id for n in nodes if isinstance(n, ast.Name) and n not in inside}
+    return {n.id for n in targets if isinstance(n, ast.Name)} - outside
 
 
 def _acts(node: ast.AST) -> bool:
@@ -137,7 +151,8 @@ class _Module:
     def __init__(self, source: str, filename: str):
         tree = ast.parse(source, filename)
         body = [node for node in tree.body if not (_is_text(node) or _is_main_block(node))]
-        self._statements = [_Statement(node, source) for node in body]
+        lines = source.replace("\r\n", "\n").replace("\r", "\n").encode().split(b"\n")
+        self._statements = [_Statement(node, lines) for node in body]
         used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
         stars = any(alias.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names)
         self._opaque = stars or bool(used & _OPAQUE)
@@ -183,6 +198,8 @@ def _normal(node: ast.AST) -> bytes:
         body = getattr(inner, "body", None)
         if isinstance(body, list):
             inner.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
+        elif isinstance(inner, ast.JoinedStr):  # Python 3.12.1 has empty texts in it
+            inner.values = [v for v in inner.values if not (isinstance(v, ast.Constant) and v.value == "")]
     return _dumped(node).encode("utf-8", "surrogatepass")
 
 

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from psyrun.child import DONE, FAILED, POSITION, die_with_parent
+from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
 from psyrun.workdir import Workdir
 from psyrun.worker import Supervisor, shared_counters
 
 _MOST_CHILDREN = 1024
+_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,14 @@ class LocalWorker:
         self._rest = b""
         self._supervisor = 0
         self.running = False
+        command = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's idle threads; they survive a fork
             self._pid = os.fork()
         if self._pid == 0:
             os.close(self._orders)
             os.close(self._events)
-            self._wait_for_orders(theirs, notify)
+            self._wait_for_orders(theirs, notify, command)
         os.close(theirs)
         os.close(notify)
 
@@ -82,7 +86,10 @@ class LocalWorker:
         self._counters[:] = (-1, 0, 0)
         order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN)}
         order |= {"python": python, "silent": dict(silent or {})}
-        os.write(self._orders, json.dumps(order).encode() + b"\n")
+        try:
+            os.write(self._orders, json.dumps(order).encode() + b"\n")
+        except BrokenPipeError as error:
+            raise TemporaryError("the process that starts workers was killed. Type the command again") from error
         self.running = True
 
     def counts(self) -> tuple[int, int]:
@@ -119,16 +126,20 @@ class LocalWorker:
             self._supervisor = 0
         return Event(kind, numbers[0], numbers[-1])
 
-    def stop(self, timeout: float = 10.0) -> None:
-        """Have the worker put what is finished on record, hand back the rest, and end."""
-        while self.running:
-            if self._supervisor:
-                with suppress(ProcessLookupError):
-                    os.kill(self._supervisor, signal.SIGTERM)
-                    self._supervisor = 0
-            events = list(self.events(timeout))
-            if not events:
-                return
+    def stop(self) -> None:
+        """Have the worker put what is finished on record, hand back the rest, and end; kill it if it does not."""
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.running and time.monotonic() < deadline:
+            if any(event.kind == "pid" for event in self.events(0.1)):
+                self._signal(signal.SIGTERM)  # it was only being started
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.running and self._supervisor:
+            with suppress(ProcessLookupError):
+                os.kill(self._supervisor, number)
+                os.kill(self._supervisor, signal.SIGCONT)
 
     def close(self) -> None:
         """End the process that was forked."""
@@ -137,12 +148,12 @@ class LocalWorker:
         os.close(self._events)
         os.waitpid(self._pid, 0)
 
-    def _wait_for_orders(self, orders: int, notify: int) -> NoReturn:
+    def _wait_for_orders(self, orders: int, notify: int, command: int) -> NoReturn:
         """Start a worker for every order, in this process's stead; end with the command."""
         status = 1
         try:
             os.setsid()  # Ctrl-C is for the command, which stops its worker in order
-            die_with_parent(signal.SIGTERM)
+            die_with_parent(command, signal.SIGTERM)
             with os.fdopen(orders) as lines:
                 for line in lines:
                     self._obey(json.loads(line), notify)
@@ -151,11 +162,12 @@ class LocalWorker:
             os._exit(status)
 
     def _obey(self, order: dict[str, Any], notify: int) -> None:
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 70
             try:
-                die_with_parent(signal.SIGTERM)
+                die_with_parent(parent, signal.SIGTERM)
                 status = self._work(order, notify)
             finally:
                 sys.stderr.flush()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array, exact_array
+from psyrun.arrays import Array
+from psyrun.cells import FIXED_KINDS, cell, fixed_cells, plain_dtype, value_of
 from psyrun.errors import TemporaryError, UnsupportedValueError
 from psyrun.files import write_all
 from psyrun.keys import Lanes
@@ -34,8 +34,6 @@ PART, SCHEMA, ROWS, FAIL, END = range(1, 6)
 _FRAME = struct.Struct("<4sBBHIIQ")
 _SYSTEM: list[Any] = [("key", "<u8", (2,)), ("index", "<i8"), ("start", "<f8"), ("duration", "<f8")]
 _VARIABLE = "var"
-_FIXED_KINDS = "biufcMm"
-_PYTHON_SCALARS = {float: "<f8", int: "<i8", bool: "|b1", complex: "<c16"}
 _SHAPES_OF_ONE_COLUMN = 3
 _MOST_SCHEMAS = 2**16 - 1
 
@@ -63,15 +61,8 @@ class Schema:
         columns = [(str(n), str(d), tuple(map(int, s))) for n, d, s in json.loads(payload)["columns"]]
         for _, dtype, _ in columns:
             if dtype != _VARIABLE:
-                _plain_dtype(dtype)
+                plain_dtype(dtype)
         return cls(tuple(columns))
-
-
-def _plain_dtype(text: str, more_kinds: str = "") -> np.dtype[Any]:
-    dtype = np.dtype(text)
-    if dtype.kind not in _FIXED_KINDS + more_kinds:
-        raise ValueError(f"dtype {text} in a part")
-    return dtype
 
 
 @dataclass
@@ -184,13 +175,13 @@ class Writer:
         return self._schemas[schema]
 
     def _given(self, name: str, column: Array) -> Array | list[bytes]:
-        if column.dtype.kind in _FIXED_KINDS and column.size:
+        if column.dtype.kind in FIXED_KINDS and column.size:
             return column.astype(column.dtype.newbyteorder("<"), copy=False)
         return self._column(name, list(column))
 
     def _column(self, name: str, values: list[Any]) -> Array | list[bytes]:
         """Return an array of fixed-size cells, or the bytes of each cell."""
-        fixed = _fixed(values)
+        fixed = fixed_cells(values)
         if fixed is not None:
             shapes = self._shapes.setdefault(name, set())
             shapes.add(fixed.shape[1:])
@@ -218,75 +209,6 @@ def _checksum(offset: int, kind: int, flags: int, schema: int, rows: int, payloa
     """Return the CRC32 of a record; bytes that look like a record inside the payload of another fail it."""
     frame = _FRAME.pack(MAGIC, kind, flags, schema, 0, rows, len(payload))
     return zlib.crc32(payload, zlib.crc32(frame, offset & 0xFFFFFFFF))
-
-
-def _fixed(values: list[Any]) -> Array | None:
-    """Return an array if all values are numbers or times of one type, or arrays of such of one shape."""
-    types = set(map(type, values))
-    if len(types) != 1:
-        return None
-    kind = types.pop()
-    if kind in _PYTHON_SCALARS:
-        try:
-            return np.array(values, dtype=_PYTHON_SCALARS[kind])
-        except OverflowError:
-            return None
-    if not issubclass(kind, (np.generic, np.ndarray)) or issubclass(kind, np.ma.MaskedArray):
-        return None
-    if len({(v.dtype, v.shape) for v in values}) != 1:
-        return None
-    dtype = values[0].dtype
-    if dtype.kind not in _FIXED_KINDS or dtype.hasobject or values[0].size == 0:
-        return None
-    return np.array(values, dtype=dtype.newbyteorder("<"))
-
-
-def cell(name: str, value: Any, objects_ok: bool) -> bytes:
-    """Return the bytes of a value in a column of variable size: a letter for its kind, then its content.
-
-    Raises
-    ------
-    UnsupportedValueError
-        Only a `PickleStore` can hold it.
-    """
-    if value is None:
-        return b"n"
-    if isinstance(value, str):
-        return b"s" + str.encode(value, "utf-8", "surrogatepass")
-    if isinstance(value, bytes):
-        return b"b" + bytes(value)
-    try:
-        array = exact_array(list(value)) if type(value) in (list, tuple) else np.asarray(value)
-        if array.dtype.kind in _FIXED_KINDS + "US" and not isinstance(value, np.ma.MaskedArray):
-            head = json.dumps([array.dtype.newbyteorder("<").str, list(array.shape)]).encode()
-            return b"a" + head + b"\n" + array.astype(array.dtype.newbyteorder("<")).tobytes()
-        if objects_ok:
-            return b"p" + pickle.dumps(value)
-    except Exception as error:  # user code: __array__ and __reduce__ may raise anything
-        raise UnsupportedValueError(f"{name!r} is a {type(value).__name__} that cannot be stored: {error}") from error
-    what = "an integer of more than 64 bits" if isinstance(value, int) else f"a {type(value).__name__}"
-    raise UnsupportedValueError(
-        f"{name!r} is {what} ({value!r:.60}); a result file takes numbers, text, bytes, times and arrays of them. "
-        "To keep any Python object: store = psyrun.PickleStore()"
-    )
-
-
-def value_of(data: bytes, objects_ok: bool) -> Any:
-    """Return the value of a cell; pickles are read only for the store that wrote them."""
-    kind, content = data[:1], data[1:]
-    if kind == b"n":
-        return None
-    if kind == b"s":
-        return content.decode("utf-8", "surrogatepass")
-    if kind == b"b":
-        return content
-    if kind == b"a":
-        head, raw = content.split(b"\n", 1)
-        dtype, shape = json.loads(head)
-        return np.frombuffer(raw, dtype=_plain_dtype(dtype, "US")).reshape(shape)[()]
-    if kind == b"p" and objects_ok:
-        return pickle.loads(content)  # noqa: S301 - written by this task's own workers, in a directory of mode 0700
-    raise UnsupportedValueError("a part holds a Python object; only a PickleStore can hold it")
 
 
 def _tail(packed: Array, values: Sequence[Array | list[bytes]]) -> bytes:

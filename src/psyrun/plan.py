@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psyrun import keys as _keys
-from psyrun.claims import Claims, Token
+from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
 from psyrun.files import write_bytes, write_json
 from psyrun.keys import Lanes
@@ -91,6 +92,8 @@ class Draft:
         options = {name: repr(value) for name, value in task.options.items() if name not in ("pspace", "execute")}
         content = {
             "format": FORMAT,
+            "uid": secrets.token_hex(8),
+            "planner": vars(Process.current()),
             "keys": _keys.VERSION,
             "task": task.name,
             "file": str(task.path),
@@ -134,6 +137,8 @@ class Plan:
     def __init__(self, path: Path, content: dict[str, Any]):
         self.path = path
         self.id = path.name
+        # Ids begin again when somebody removed the plans; what parts refer to must not.
+        self.uid: str = content["uid"]
         self.content = content
         self.code: str = content["code"]
         self.space: str = content["space"]
@@ -153,11 +158,6 @@ class Plan:
             return cls(path, content)
         except (OSError, ValueError, KeyError) as error:
             raise TemporaryError(f"{path}: the plan cannot be read ({error})") from error
-
-    @staticmethod
-    def claims_at(path: Path) -> Claims:
-        """Return the tokens of a plan that need not be readable."""
-        return Claims(path)
 
     def claims(self, worker: str = "") -> Claims:
         """Return the plan's tokens as a worker sees them."""

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from psyrun.cells import cell
+from psyrun.claims import Claims, Observer
 from psyrun.collect import merge
-from psyrun.errors import RefusedError, TemporaryError
+from psyrun.errors import RefusedError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
+from psyrun.parts import read
 from psyrun.plan import Draft, Mask, Plan, ranges_of
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
-from psyrun.status import State, look, lookup_of
+from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
 from psyrun.work import Work
+from psyrun.worker import ttl_seconds
 
 KEEP, FRESH, QUIT = "keep", "fresh", "quit"
 
 _MOST_PLANS = 10
+_POLL = 0.2
+_CHECKED_ROWS = 1000
 
 
 class AskAboutCode(Protocol):
@@ -52,9 +59,12 @@ class Run:
     def __init__(self, task: Task, choices: Choices, worker: LocalWorker):
         self.task = task
         self.workdir = task.workdir
-        self._choices = choices
-        self._worker = worker
         self.progress: Progress | None = None
+        self._choices = choices
+        self._about_code = choices.code
+        self._worker = worker
+        # One for the whole command: it must watch a silent worker for as long as it takes.
+        self._observer = Observer(self.workdir.beats, ttl_seconds())
         self._plan: Plan | None = None
         self._work: Work | None = None
 
@@ -67,37 +77,59 @@ class Run:
         ------
         RefusedError
             Rows are done with other code, and nobody said what to do with them.
+        TaskError
+            The result cannot be written where it should go, or the store cannot hold a parameter.
         """
+        if self.task.result.exists() and not self.task.result.is_file():
+            raise TaskError(f"resultfile = {str(self.task.result)!r}: is there already, and is not a file")
         self.n_workers = self._choices.n_workers or self.task.scheduler.n_workers() * self.task.options["pool_size"]
-        self.state = look(self.task)
-        self.fresh = self.state.conflict and self._about_code() == FRESH
-        self.joins = self.state.joins() and not self.fresh
-        todo = np.ones(len(self.task.pspace), dtype=bool) if self.fresh else self.state.missing
-        plan = self.state.plan
-        serves = plan is not None and plan.space == self.task.pspace.digest and self.task.code in plan.accepts
-        self.plans = not self.joins and (bool(todo.any()) or not serves)
-        if self.joins and plan is not None:
-            self.n_chunks = plan.n_chunks
+        state = look(self.task, self._observer)
+        self._check_parameters()
+        if state.conflict:
+            if not self._about_code:
+                self._about_code = self._choices.ask(state) if self._choices.ask else ""
+            state = look(self.task, self._observer, self._accepts(state))
+        self.joins = state.joins()
+        self.plans = not self.joins and not self._is_served(state)
+        self.works = self.plans or self.joins or bool(state.running.any())
+        self.merges = self.works or not state.merged
+        self.n_missing = int(state.missing.sum())
+        if self.joins and state.plan is not None:
+            self.n_chunks = state.plan.n_chunks
         else:
-            self.n_chunks = len(self._sizes(todo))
-        self.merges = self.plans or self.joins or not self.state.merged
+            self.n_chunks = len(self._sizes(state.missing))
+        self._plan = state.plan
 
-    def _about_code(self) -> str:
-        """Return KEEP or FRESH for rows that other code computed."""
-        if self._choices.code:
-            return self._choices.code
-        if self.task.options["overwrite_dirty"]:
-            return FRESH
-        answer = self._choices.ask(self.state) if self._choices.ask else QUIT
-        if answer == QUIT:
-            n_done = int(self.state.done.sum())
-            raise RefusedError(
-                f"{self.task.name}: {n_done} of {len(self.state.done)} items were computed with other code than "
-                f"{self.task.path.name} has now. "
-                f"Keep them and compute only the others: psy-doit {self.task.name} --keep. "
-                f"Put them into the archive and compute all again: psy-doit {self.task.name} --fresh"
-            )
-        return answer
+    def _check_parameters(self) -> None:
+        for name, column in self.task.pspace.columns(0, _CHECKED_ROWS).items():
+            if column.dtype == object:
+                for value in column:
+                    cell(name, value, self.task.store.holds_objects)
+
+    def _is_served(self, state: State) -> bool:
+        """Whether the newest plan leaves nothing to plan."""
+        return state.fits() and not state.missing.any()
+
+    def _accepts(self, state: State) -> list[str]:
+        """Return the code digests whose rows are to count.
+
+        Raises
+        ------
+        RefusedError
+            Rows are done with other code, and nobody said what to do with them.
+        """
+        code, task = self.task.code, self.task
+        if code in state.accepts:
+            return state.accepts
+        if not state.conflict or self._about_code == FRESH or task.options["overwrite_dirty"]:
+            return [code]
+        if self._about_code == KEEP:
+            return sorted({*state.accepts, code})
+        raise RefusedError(
+            f"{task.name}: {int(state.done.sum())} of {len(state.done)} items were computed with other code than "
+            f"{task.path.name} has now. Keep them and compute only the others: psy-doit {task.name} --keep. "
+            f"Put them into the archive and compute all again: psy-doit {task.name} --fresh"
+        )
 
     def _sizes(self, todo: Mask) -> list[int]:
         options = self.task.options
@@ -106,43 +138,51 @@ class Run:
     # The steps
 
     def split(self) -> None:
-        """Put a plan in place, unless another command just did."""
+        """Put a plan in place, unless another command just did.
+
+        Nothing of an older plan can be started between counting what runs and planning the rest: first its open
+        tokens are taken out of reach, then it is counted. If a newer plan came in between, all begins again.
+        """
         self.workdir.create()
-        if self.fresh:
-            self._archive()
         for _ in range(_MOST_PLANS):
-            if self.state.plan is not None:
-                # First nothing of the old plan can be started any more, then it is counted what was.
-                self.state.plan.claims().withdraw()
-            self.state = look(self.task)
-            if self.state.joins():
-                self._plan = self.state.plan
+            before = look(self.task, self._observer)
+            accepts = self._accepts(before)
+            if before.joins() or (self._is_served(before) and accepts == before.accepts):
+                self._plan = before.plan
                 return
-            draft = self._draft()
-            with self.workdir.new_plan(self.state.plan.id if self.state.plan else None) as place:
-                draft.write(place, self.task, provenance(self.task.cwd))
-                if place.commit():
-                    self._plan = Plan.read(place.path)
-                    return
+            if before.newest is not None:
+                Claims(self.workdir.plans / before.newest).withdraw()
+            state = look(self.task, self._observer, accepts)
+            if state.newest != before.newest:
+                continue
+            if state.unknown:
+                self._wait_for(state.unknown)
+                continue
+            if before.conflict and self.task.code not in before.accepts and len(accepts) == 1:
+                self._archive(accepts)
+            if self._put_in_place(self._draft(state, accepts), state.newest):
+                return
         raise TemporaryError(f"{self.workdir.path}: other commands keep making plans. Try again when they are done")
 
-    def _archive(self) -> None:
-        """Put the old record and result out of the way; nothing is removed."""
-        if self.state.plan is not None:
-            self.state.plan.claims().withdraw()
-        for path in (self.workdir.parts, self.workdir.manifest, self.task.result):
-            self.workdir.archived(path)
-        self.workdir.create()
+    def _put_in_place(self, draft: Draft, after: str | None) -> bool:
+        with self.workdir.new_plan(after) as place:
+            draft.write(place, self.task, provenance(self.task.cwd))
+            if not place.commit():
+                return False
+        self._plan = Plan.read(place.path)
+        return True
 
-    def _draft(self) -> Draft:
-        state, task = self.state, self.task
-        keep = state.conflict or task.code in state.accepts
-        accepts = sorted({*state.accepts, task.code}) if keep else [task.code]
-        todo = state.missing
+    def _archive(self, accepts: list[str]) -> None:
+        """Put the record of other code and its result out of the way; nothing is removed."""
+        parts = [path for path in self.workdir.part_paths() if read(path).header.get("code") not in accepts]
+        self.workdir.archived(*parts, self.workdir.manifest, self.task.result)
+
+    def _draft(self, state: State, accepts: list[str]) -> Draft:
         elsewhere = state.placement.elsewhere if state.placement is not None else []
         keys = np.concatenate([np.empty((0, 2), np.uint64), *(part.keys for part in elsewhere)])
-        index = lookup_of(task)(keys) if len(keys) else np.empty(0, np.int64)
+        index = lookup_of(self.task)(keys)
         inside = index >= 0
+        todo = state.missing
         return Draft(ranges_of(todo), self._sizes(todo), accepts, keys[inside], index[inside])
 
     def process(self, number: int) -> None:
@@ -150,22 +190,47 @@ class Run:
         self._working().wait_for(number)
 
     def merge(self) -> None:
-        """Return when all chunks are worked on and the result is in place."""
-        if self.plans or self.joins:
-            self._working().wait_for_all()
-        merge(self.workdir, self._current(), self.task.result, self.task.store, lookup_of(self.task))
+        """Return when all items are worked on, by whomever, and the result is in place."""
+        for _ in range(_MOST_PLANS if self.works else 0):
+            if self._plan is not None and (self.plans or self.joins):
+                self._working().wait_for_all()
+            if not self._lost_by_others():
+                break
+            self._say(f"{self.task.name}: computing what was lost with another worker")
+            self.plans = True
+            self.split()
+            self._work = None
+        merge(self.workdir, self._current(), self.task, lookup_of(self.task))
 
-    def stop(self) -> None:
-        """Have the worker stop; what is finished is on record."""
-        self._worker.stop()
+    def _lost_by_others(self) -> bool:
+        """Wait for workers of earlier plans that hold items of this space; return whether they left any behind."""
+        accepts = self._current().accepts
+        state = look(self.task, self._observer, accepts)
+        if state.newest == self._current().id and state.held:
+            self._wait_for(state.held)
+            state = look(self.task, self._observer, accepts)
+        return state.newest == self._current().id and bool(state.untried.any())
+
+    def _wait_for(self, held: list[Held]) -> None:
+        """Return when tokens are done, handed back, or their holders are dead."""
+        workers = sorted({token.worker for _, token in held})
+        for worker in workers:
+            beat = self._observer.read(worker)
+            where = f"on {beat['host']}, process {beat['pid']}" if beat else "that gives no sign"
+            self._say(f"{self.task.name}: waiting for a worker of an earlier command ({where})")
+        while set(held) & set(held_tokens(self.workdir, self._observer)):
+            time.sleep(_POLL)
+
+    def _say(self, line: str) -> None:
+        if self.progress is not None:
+            self.progress.say(line)
 
     def _current(self) -> Plan:
-        plan = self._plan or self.state.plan
-        if plan is None:
+        if self._plan is None:
             raise TemporaryError(f"{self.workdir.path}: the plan is gone. Type it again: psy-doit {self.task.name}")
-        return plan
+        return self._plan
 
     def _working(self) -> Work:
         if self._work is None:
-            self._work = Work(self.task, self._current(), self._worker, self.n_workers, self.progress)
+            self._work = Work(self.task, self._current(), self._worker, self.n_workers, self._observer, self.progress)
         return self._work

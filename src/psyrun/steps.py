@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,8 +41,7 @@ class Steps:
             What ended a step.
         """
         for run in self._runs:
-            total = int(run.state.missing.sum())
-            with progress(run.task.name, total) as run.progress:
+            with progress(run.task.name, run.n_missing) as run.progress:
                 self._execute(run)
             run.progress = None
 
@@ -80,5 +80,8 @@ class _StandardOutput:
     """Standard output as it is when written to; a progress bar puts itself in its place for a while."""
 
     def write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has seen enough; the work goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

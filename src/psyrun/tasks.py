@@ -188,7 +188,7 @@ def _check_owner(path: Path) -> None:
     if found.st_uid not in (os.getuid(), 0) or found.st_mode & stat.S_IWOTH:
         raise TaskError(
             f"{_shown(path)}: belongs to another user, or anyone may write it, so it is not run. "
-            f"If you trust it: chown {os.getuid()} {path.name} && chmod o-w {path.name}"
+            f"If you trust it: chown {os.getuid()} {_shown(path)} && chmod o-w {_shown(path)}"
         )
 
 

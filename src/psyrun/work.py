@@ -13,7 +13,6 @@ from psyrun.local import LocalWorker
 from psyrun.plan import Plan
 from psyrun.progress import Progress
 from psyrun.tasks import Task
-from psyrun.worker import ttl_seconds
 
 _MOST_RESTARTS = 5
 _POLL = 0.5
@@ -38,10 +37,19 @@ class Work:
     worker : LocalWorker
     n_workers : int
         How many items run at a time.
+    observer : Observer
     progress : Progress, optional
     """
 
-    def __init__(self, task: Task, plan: Plan, worker: LocalWorker, n_workers: int, progress: Progress | None):
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        worker: LocalWorker,
+        n_workers: int,
+        observer: Observer,
+        progress: Progress | None,
+    ):
         self._task = task
         self._plan = plan
         self._worker = worker
@@ -49,7 +57,7 @@ class Work:
         self._progress = progress
         self._chunks = [_Chunk(token, len(token)) for token in plan.tokens()]
         self._firsts = np.array([chunk.token.first for chunk in self._chunks], dtype=np.int64)
-        self._observer = Observer(task.workdir.beats, ttl_seconds())
+        self._observer = observer
         self._restarts = 0
         self._ran_before = 0
         self._told: set[str] = set()
@@ -94,16 +102,15 @@ class Work:
         self._ran_before += self._worker.counts()[0]
         if self._problem:
             raise TemporaryError(f"{self._task.name}: {self._problem}")
-        if status == 0:
-            return
-        self._restarts += 1
+        self._restarts += 1  # also when it found nothing to claim, so that no trouble makes this go round for ever
         name = self._task.name
         if self._restarts > _MOST_RESTARTS:
             raise TemporaryError(
                 f"{name}: the worker ended {self._restarts} times (status {status}) without finishing a chunk. "
                 f"What it finished is on record; see psy-doit logs {name}, then run it again"
             )
-        self._say(f"{name}: the worker ended (status {status}); another one takes what is left")
+        if status:
+            self._say(f"{name}: the worker ended (status {status}); another one takes what is left")
 
     def _start_or_wait(self) -> None:
         """Start a worker if it would find a chunk; else wait for those that hold the rest."""

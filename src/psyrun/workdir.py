@@ -49,7 +49,8 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists():
-                if any(_MARKER not in name for name in os.listdir(self.path)):
+                foreign = any(_MARKER not in name for name in os.listdir(self.path))
+                if foreign and not self.exists():  # another command may have made it in between
                     raise RefusedError(
                         f"{self.path}: holds files that are not psyrun's. "
                         "Move them away, or set another workdir in the task file"
@@ -64,7 +65,10 @@ class Workdir:
     def check_format(self) -> None:
         """Raise a RefusedError if another version of psyrun wrote the directory in another format."""
         if self.exists():
-            found = json.loads(self.marker.read_text()).get("format")
+            try:
+                found = json.loads(self.marker.read_text())["format"]
+            except (OSError, ValueError, KeyError, TypeError):
+                found = "that cannot be read"
             if found != FORMAT:
                 raise RefusedError(
                     f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
@@ -87,28 +91,41 @@ class Workdir:
         """Return what the result holds, {} if nothing is known."""
         try:
             content: dict[str, Any] = json.loads(self.manifest.read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
-        return content if content.get("format") == FORMAT else {}
+        return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
 
     def part_paths(self) -> Iterator[Path]:
         """Yield the files of the record, by name."""
         if self.parts.is_dir():
             for name in sorted(os.listdir(self.parts)):
-                if not name.startswith("."):
+                if not name.startswith(".") and (self.parts / name).is_file():
                     yield self.parts / name
 
-    def archived(self, path: Path) -> Path | None:
-        """Move what is superseded to the archive; return where it went, None if there was nothing."""
-        if not path.exists():
-            return None
-        target = self.archive / f"{len(list(self.archive.glob('*'))) + 1:04}-{secrets.token_hex(4)}" / path.name
-        try:
-            self.archive.mkdir(mode=0o700, exist_ok=True)
-            target.parent.mkdir(mode=0o700)
-            _move(path, target)
-        except OSError as error:
-            raise TemporaryError(f"{path}: cannot be moved to {target}: {error.strerror}") from error
+    def archived(self, *paths: Path) -> Path | None:
+        """Move what is superseded into one new directory of the archive.
+
+        Returns
+        -------
+        Path or None
+            Where the last of them went; None if there was nothing to move.
+        """
+        target = None
+        for path in paths:
+            if not path.exists():
+                continue
+            if target is None:
+                number = len(list(self.archive.glob("*"))) + 1
+                directory = self.archive / f"{number:04}-{secrets.token_hex(4)}"
+            target = directory / (path.relative_to(self.path) if path.is_relative_to(self.path) else path.name)
+            try:
+                for made in (self.archive, directory, target.parent):
+                    made.mkdir(mode=0o700, exist_ok=True)
+                _move(path, target)
+            except FileNotFoundError:
+                continue  # another command was faster
+            except OSError as error:
+                raise TemporaryError(f"{path}: cannot be moved to {target}: {error.strerror}") from error
         return target
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import select
 import selectors
 import signal
 import socket
@@ -76,6 +77,7 @@ class _Process:
     part: int
     path: Path
     ready: bool = False
+    ended: int | None = None
     block: tuple[int, int] | None = None
     holding: _Holding | None = None
 
@@ -132,7 +134,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Work; return the exit status: 0 nothing left to claim, 75 temporary trouble, 130 told to stop."""
-        parent = os.getppid()
+        self._parent = os.getppid()
         self._beat.beat()
         try:
             self._listen_to_signals()
@@ -140,13 +142,17 @@ class Supervisor:
                 for number in range(self._n_children):
                     self._start(number)
             while not self._stop and self._children:
+                self._check_still_ours()
                 self._beat.beat()
                 self._sync_in_time()
                 for ready, _ in self._selector.select(min(1.0, self._beat.due())):
-                    if ready.data is not None:
+                    if ready.data is None:
+                        self._wakeup[0].recv(4096)
+                    else:
                         self._hear(ready.data)
+                self._bury_the_dead()
                 self._deal()
-                if os.getppid() != parent:
+                if os.getppid() != self._parent:
                     self._stop = True
         except TemporaryError as error:
             self._report(error)
@@ -159,12 +165,14 @@ class Supervisor:
     def _listen_to_signals(self) -> None:
         """Note a signal, and wake up for it: a wait would go on otherwise."""
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         theirs.setblocking(False)
         self._wakeup = ours, theirs
         signal.set_wakeup_fd(theirs.fileno())
         self._selector.register(ours, selectors.EVENT_READ, None)
         signal.signal(signal.SIGTERM, self._told_to_stop)
         signal.signal(signal.SIGINT, self._told_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes up, too: a pipe stays open if the child had children
 
     def _told_to_stop(self, *_: object) -> None:
         self._stop = True
@@ -191,9 +199,10 @@ class Supervisor:
         Writer(part).header(self._header(number, count))
         ours, theirs = socket.socketpair()
         self._counters[number, POSITION] = -1
+        me = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._be_child(number, part, ours, theirs)
+            self._be_child(number, part, ours, theirs, me)
         theirs.close()
         child = _Process(number, pid, ours, part, path)
         self._children[number] = child
@@ -202,14 +211,15 @@ class Supervisor:
     def _header(self, number: int, count: int) -> dict[str, Any]:
         plan = self.plan
         about = {"worker": self.id, "child": number, "attempt": count, "host": this_host()}
-        return about | {"plan": plan.id, "code": plan.code, "space": plan.space, "keys": plan.content["keys"]}
+        return about | {"plan": plan.uid, "code": plan.code, "space": plan.space, "keys": plan.content["keys"]}
 
-    def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket) -> None:
+    def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
         try:
-            die_with_parent()
+            os.setpgid(0, 0)  # so that what user code starts can be ended with it
+            die_with_parent(parent)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number_, signal.SIG_DFL)
             ours.close()
             for other in self._children.values():
                 other.channel.close()
@@ -233,9 +243,13 @@ class Supervisor:
             os.close(self._notify)
 
     def _hear(self, child: _Process) -> None:
+        """Take in a message of a child, or that it closed its end."""
+        if self._children.get(child.number) is not child:
+            return  # buried since
         message = receive(child.channel)
         if message is None:
-            self._bury(child)
+            status = child.ended if child.ended is not None else os.waitpid(child.pid, 0)[1]
+            self._bury(child, status)
             return
         kind, content = message
         if kind == READY:
@@ -259,14 +273,26 @@ class Supervisor:
     def _finish_if_done(self, holding: _Holding) -> None:
         if holding.dealt or holding.pending:
             return
-        self._holdings.remove(holding)
         self._sync(holding.parts)
         self._claims.finish(holding.token)
+        self._holdings.remove(holding)
         self._tell(f"done {holding.token.first} {holding.token.last}")
 
-    def _bury(self, child: _Process) -> None:
+    def _bury_the_dead(self) -> None:
+        """See to children that ended while something they started keeps their pipe open."""
+        for child in list(self._children.values()):
+            if child.ended is None:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if not pid:
+                    continue
+                child.ended = status
+            # What it said before it ended comes first.
+            if not select.select([child.channel], [], [], 0)[0]:
+                self._bury(child, child.ended)
+
+    def _bury(self, child: _Process, status: int) -> None:
         """See to a child that ended by itself: charge the item in hand, deal the rest of its block again."""
-        _, status = os.waitpid(child.pid, 0)
+        _end_group(child.pid)
         self._forget(child)
         in_hand = int(self._counters[child.number, POSITION])
         if child.block is not None and child.holding is not None:
@@ -357,7 +383,9 @@ class Supervisor:
     def _dismiss(self, child: _Process) -> None:
         """End a child that has nothing left to do."""
         self._forget(child)
-        os.waitpid(child.pid, 0)
+        if child.ended is None:
+            os.waitpid(child.pid, 0)
+        _end_group(child.pid)
         os.close(child.part)
 
     def _claim(self) -> bool:
@@ -391,10 +419,19 @@ class Supervisor:
         seen: set[int] = set()
         for path in [*paths, *self.workdir.parts.glob(f"{self.id}-s-0")]:
             part = read(path)
-            if part.header.get("plan") == self.plan.id:
+            if part.header.get("plan") == self.plan.uid:
                 seen.update(part.indices.tolist())
                 seen.update(f.index for f in part.failures)
         return _absent(work, block, seen)
+
+    def _check_still_ours(self) -> None:
+        """After a long sleep (a stopped process, a suspended laptop) see whether others took what we held."""
+        if self._beat.overdue() > ttl_seconds():
+            held = set(self._claims.tokens(HELD))
+            for holding in self._holdings:
+                if holding.token not in held:
+                    first, last = holding.token.first, holding.token.last
+                    raise FencedError(f"chunk {first}-{last} was taken over by another worker")
 
     # Durability and the end
 
@@ -402,7 +439,7 @@ class Supervisor:
         for part in set(parts) & self._unsynced:
             os.fsync(part)
         busy = {c.part for c in self._children.values() if c.block is not None}
-        self._unsynced &= busy
+        self._unsynced -= set(parts) - busy
 
     def _sync_in_time(self) -> None:
         if time.monotonic() >= self._next_sync:
@@ -417,7 +454,9 @@ class Supervisor:
                 os.kill(child.pid, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE
         for child in self._children.values():
-            _reap(child.pid, deadline)
+            if child.ended is None:
+                _reap(child.pid, deadline)
+            _end_group(child.pid)
             with suppress(OSError):
                 os.fsync(child.part)
         for holding in self._holdings:
@@ -449,6 +488,12 @@ def _ending(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _end_group(pid: int) -> None:
+    """End what a child started and left behind."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _reap(pid: int, deadline: float) -> None:

@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sys
 from pathlib import Path
 
 import click
 
-from psyrun.claims import HELD, Observer
+from psyrun.claims import Claims, Observer
 from psyrun.errors import NoSuchTaskError, RefusedError
-from psyrun.plan import Plan
+from psyrun.state import held_tokens
 from psyrun.tasks import load_task
 from psyrun.workdir import Workdir
 from psyrun.worker import ttl_seconds
+
+_REMOVING = ".removing"
 
 
 @click.command("clean")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also if a worker may still be at work there.")
 @click.pass_obj
-def command(taskdir: Path, name: str, yes: bool) -> None:
+def command(taskdir: Path, name: str, yes: bool, force: bool) -> None:
     """Remove the work directory of a task: record, result, logs and archive."""
     workdir = load_task(name, taskdir).workdir
-    if not workdir.exists():
+    left_over = list(workdir.path.parent.glob(f".{workdir.path.name}.*{_REMOVING}"))
+    if not workdir.exists() and not left_over:
         raise NoSuchTaskError(f"{name}: there is no work directory {workdir.path}; nothing to remove")
-    _refuse_if_alive(workdir, name)
-    size = sum(path.lstat().st_size for path in workdir.path.rglob("*"))
+    if not force:
+        _refuse_if_alive(workdir, name)
+    size = sum(file.lstat().st_size for path in (workdir.path, *left_over) for file in path.rglob("*"))
     told = f"{workdir.path} ({size / 1e6:.1f} MB: all results, logs and the archive of {name})"
     if not yes:
         if not sys.stdin.isatty():
             raise RefusedError(f"would remove {told}. To do so: psy-doit clean {name} --yes")
         if not click.confirm(f"Remove {told}?"):
             return
-    shutil.rmtree(workdir.path)
+    if workdir.exists():
+        left_over.append(_out_of_reach(workdir, name, force))
+    for path in left_over:
+        shutil.rmtree(path)
     click.echo(f"removed {told}")
+
+
+def _out_of_reach(workdir: Workdir, name: str, force: bool) -> Path:
+    """Rename the directory, so that no command works in one that is half removed."""
+    for plan in workdir.plan_ids():
+        Claims(workdir.plans / plan).withdraw()
+    if not force:
+        _refuse_if_alive(workdir, name)
+    real = workdir.path.resolve()
+    target = real.with_name(f".{workdir.path.name}.{secrets.token_hex(4)}{_REMOVING}")
+    real.rename(target)
+    if workdir.path.is_symlink():
+        workdir.path.unlink()
+    return target
 
 
 def _refuse_if_alive(workdir: Workdir, name: str) -> None:
     observer = Observer(workdir.beats, ttl_seconds())
-    for plan in workdir.plan_ids():
-        for token in Plan.claims_at(workdir.plans / plan).tokens(HELD):
-            if not observer.dead(token.worker):
-                host = observer.read(token.worker).get("host", "another machine")
-                raise RefusedError(f"{name} is being computed (on {host}). Wait for it, or stop it, then clean")
+    for _, token in held_tokens(workdir, observer):
+        beat = observer.read(token.worker)
+        where = f"on {beat['host']}, process {beat['pid']}" if beat else "on a machine that is not known"
+        raise RefusedError(
+            f"{name} is being computed ({where}). Wait for it, or stop it, then clean. "
+            f"If you know that it is dead: psy-doit clean {name} --force"
+        )

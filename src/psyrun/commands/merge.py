@@ -8,8 +8,8 @@ import click
 
 from psyrun.collect import planned_lookup, result_columns, write_result
 from psyrun.errors import RefusedError, TaskError
+from psyrun.plan import Plan
 from psyrun.record import place, read_parts
-from psyrun.status import newest_plan
 from psyrun.store import H5Store, NpzStore, PickleStore, Store
 from psyrun.workdir import Workdir
 
@@ -25,13 +25,20 @@ def command(directory: Path, file: Path) -> None:
     workdir.check_format()
     if file.exists():
         raise RefusedError(f"{file} is there already. Move it away, or name another file")
-    plan = newest_plan(workdir)
-    if plan is None:
+    ids = workdir.plan_ids()
+    if not ids:
         raise TaskError(f"{directory}: nothing was run there yet")
+    plan = Plan.read(workdir.plans / ids[-1])
     store = _store(file)
     placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
     write_result(file, result_columns(placement, plan.parameters, store), store)
     click.echo(f"{int(placement.done.sum())} of {plan.n_items} items: {file}")
+    if placement.strangers:
+        click.echo(
+            f"{placement.strangers} rows of another parameter space are left out; those that belong to this one are "
+            f"placed by: psy-doit {plan.content['task']}",
+            err=True,
+        )
 
 
 def _store(file: Path) -> Store:

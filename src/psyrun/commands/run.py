@@ -11,7 +11,8 @@ import click
 from psyrun.errors import TemporaryError
 from psyrun.local import LocalWorker
 from psyrun.scheduler import available_cores
-from psyrun.status import State, grouped, look
+from psyrun.state import State, look
+from psyrun.status import grouped
 from psyrun.tasks import find_task, load_task
 
 if TYPE_CHECKING:
@@ -39,19 +40,20 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, code: 
     for name in names:
         find_task(name, taskdir)
     worker = LocalWorker()  # before any task file runs
-    from psyrun.run import Choices, Run
-    from psyrun.steps import Steps
-
-    choices = Choices(n_workers, code or "", _ask if sys.stdin.isatty() and sys.stdout.isatty() else None)
-    runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
     try:
+        from psyrun.run import Choices, Run
+        from psyrun.steps import Steps
+
+        choices = Choices(n_workers, code or "", _ask if sys.stdin.isatty() and sys.stdout.isatty() else None)
+        runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             run.prepare()
         Steps(runs).execute()
     except KeyboardInterrupt:
         worker.stop()
-        done = ", ".join(names)
-        click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {done}", err=True)
+        click.echo(
+            f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {' '.join(names)}", err=True
+        )
         return 130
     finally:
         worker.close()
@@ -83,9 +85,8 @@ def _summary(run: Run) -> int:
     if state.failures:
         click.echo(f"\n{len(state.failures)} failed; psy-doit {run.task.name} tries them again", err=True)
         return 1
-    lost = int(state.missing.sum())
-    if lost:
-        raise TemporaryError(f"{lost} items were not computed; type the command again: psy-doit {run.task.name}")
+    if not state.complete:
+        raise TemporaryError(f"{n - n_done} items were not computed; type the command again: psy-doit {run.task.name}")
     return 0
 
 

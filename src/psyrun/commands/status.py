@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from psyrun.plan import Mask, ranges_of
-from psyrun.status import State, grouped, look, report
+from psyrun.state import State, look
+from psyrun.status import grouped, report
 from psyrun.taskfiles import task_names
 from psyrun.tasks import load_task
 
@@ -53,9 +54,9 @@ def _print(state: State, told: dict[str, Any], verbose: bool) -> None:
 
 
 def _print_details(state: State, told: dict[str, Any]) -> None:
-    failed = state.done & False
-    failed[list(state.failures)] = True
-    for what, mask in (("missing", state.missing & ~failed), ("failed", failed), ("running", state.running)):
+    untried = state.untried
+    failed = state.missing & ~untried
+    for what, mask in (("missing", untried), ("failed", failed), ("running", state.running & ~state.done)):
         if mask.any():
             click.echo(f"  {what}: {_ranges(mask)}")
     for worker in told["workers"]:

@@ -1,0 +1,233 @@
+"""Where a task stands: what is done, failed, running and missing, derived from the work directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token
+from psyrun.collect import is_ours, result_kind
+from psyrun.errors import TemporaryError
+from psyrun.keys import Lanes, find
+from psyrun.parts import Failure
+from psyrun.plan import Indices, Mask, Plan, unpacked_mask
+from psyrun.record import Lookup, Placement, by_code, place, read_parts
+from psyrun.tasks import Task
+from psyrun.workdir import Workdir
+from psyrun.worker import ttl_seconds
+
+Held = tuple[str, Token]
+"""The id of a plan, and a token of it that a worker holds which may be alive."""
+
+
+@dataclass
+class State:
+    """Where a task stands.
+
+    Attributes
+    ----------
+    newest : str or None
+        The id of the newest plan, readable or not.
+    plan : Plan or None
+        The newest plan, if it can be read.
+    accepts : list of str
+        Code digests whose rows count.
+    done, running : array of bool, shape (n,)
+        By item: has a row that counts; is held by a worker that may be alive and whose code counts.
+    held : list of (plan id, token)
+        What makes them running.
+    unknown : list of (plan id, token)
+        Held tokens of which it cannot be told which items of this space they are.
+    failures : dict of int to Failure
+        The last failure of each item that is neither done nor running.
+    conflict : bool
+        Whether rows are done, and with other code than the task file has now.
+    merged : bool
+        Whether the result file holds just what is done.
+    placement : Placement or None
+        The rows; None where the manifest was enough.
+    codes : dict of str to int
+        Rows on record by code digest.
+    damaged : list of str
+        Parts with unreadable stretches.
+    """
+
+    task: Task
+    newest: str | None
+    plan: Plan | None
+    accepts: list[str]
+    done: Mask
+    running: Mask
+    held: list[Held] = field(default_factory=list)
+    unknown: list[Held] = field(default_factory=list)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    conflict: bool = False
+    merged: bool = False
+    placement: Placement | None = None
+    codes: dict[str, int] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every item is done."""
+        return bool(self.done.all())
+
+    @property
+    def missing(self) -> Mask:
+        """Which items would be run: not done and not running."""
+        return ~(self.done | self.running)
+
+    @property
+    def untried(self) -> Mask:
+        """Which items are missing and not failed."""
+        untried = self.missing
+        untried[list(self.failures)] = False
+        return untried
+
+    def fits(self) -> bool:
+        """Whether the newest plan is of this space, and counts rows of this code."""
+        plan, task = self.plan, self.task
+        return plan is not None and plan.space == task.pspace.digest and task.code in plan.accepts
+
+    def joins(self) -> bool:
+        """Whether the newest plan is of this space and code, and is being worked on."""
+        plan = self.plan
+        if plan is None or not self.fits() or plan.code != self.task.code:
+            return False
+        if any(name == plan.id for name, _ in self.held):
+            return True
+        return bool(plan.claims().tokens(OPEN)) and Process(**plan.content["planner"]).gone() is False
+
+
+def look(task: Task, observer: Observer | None = None, accepts: Sequence[str] | None = None) -> State:
+    """Find out where a task stands. Writes nothing.
+
+    Parameters
+    ----------
+    task : Task
+    observer : Observer, optional
+        Who watched the heartbeats before; without, workers of other machines are taken for alive.
+    accepts : sequence of str, optional
+        Code digests whose rows count; default those of the newest plan.
+    """
+    workdir = task.workdir
+    workdir.check_format()
+    observer = observer or Observer(workdir.beats, ttl_seconds())
+    ids = workdir.plan_ids()
+    newest = ids[-1] if ids else None
+    plan = _readable(workdir, newest)
+    manifest = workdir.read_manifest()
+    if plan is not None and accepts is None and _manifest_suffices(task, workdir, plan, manifest):
+        done = np.ones(len(task.pspace), dtype=bool)
+        merged = _is_merged(task, workdir, manifest)
+        return State(task, newest, plan, plan.accepts, done, np.zeros_like(done), merged=merged)
+    parts = read_parts(workdir)
+    codes = by_code(parts)
+    counted = list(accepts) if accepts is not None else (plan.accepts if plan is not None else list(codes))
+    earlier = [(name, size) for name, size in manifest.get("counted", ())]
+    lookup = lookup_of(task)
+    placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)
+    state = State(task, newest, plan, counted, placement.done, np.zeros_like(placement.done), placement=placement)
+    _add_running(state, observer, lookup)
+    state.failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
+    state.conflict = task.code not in counted and bool(placement.done.any())
+    state.merged = (
+        _is_merged(task, workdir, manifest)
+        and manifest["space"] == task.pspace.digest
+        and bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), placement.done))
+    )
+    state.codes = codes
+    state.damaged = [p.name for p in parts if p.damage or (p.file_size and not p.header)]
+    return state
+
+
+def lookup_of(task: Task) -> Lookup:
+    """Return a function from keys, shape (n, 2), to indices in the task's space, -1 for none."""
+    keys: list[Lanes] = []
+
+    def lookup(wanted: Lanes) -> Indices:
+        if not len(wanted):
+            return np.empty(0, dtype=np.int64)
+        if not keys:
+            keys.append(task.pspace.item_keys())
+        return find(wanted, keys[0])
+
+    return lookup
+
+
+def held_tokens(workdir: Workdir, observer: Observer) -> list[Held]:
+    """Return what workers hold that may be alive, in all plans."""
+    found = []
+    for name in workdir.plan_ids():
+        for token in Claims(workdir.plans / name).tokens(HELD):
+            if not observer.dead(token.worker):
+                found.append((name, token))
+    return found
+
+
+def _readable(workdir: Workdir, name: str | None) -> Plan | None:
+    """Return a plan; None if it is damaged or of another version, for a new one will take its place."""
+    if name is None:
+        return None
+    try:
+        return Plan.read(workdir.plans / name)
+    except TemporaryError:
+        return None
+
+
+def _is_merged(task: Task, workdir: Workdir, manifest: dict[str, Any]) -> bool:
+    """Whether the result is the file that the manifest speaks of, in the format that the task asks for."""
+    return is_ours(workdir, task.result, manifest) and manifest["kind"] == result_kind(task)
+
+
+def _manifest_suffices(task: Task, workdir: Workdir, plan: Plan, manifest: dict[str, Any]) -> bool:
+    """Whether the manifest says that all is done and nothing of what it rests on has changed since."""
+    if not manifest or task.code not in plan.accepts or set(manifest["accepts"]) != set(plan.accepts):
+        return False
+    if manifest["space"] != task.pspace.digest or manifest["n_done"] != manifest["n_items"]:
+        return False
+    sizes = {name: size for name, (_, size) in manifest["parts"].items()}
+    try:
+        return sizes == {path.name: path.stat().st_size for path in workdir.part_paths()}
+    except FileNotFoundError:
+        return False
+
+
+def _add_running(state: State, observer: Observer, lookup: Lookup) -> None:
+    """Find out which items are held by workers that may be alive and whose rows will count."""
+    workdir = state.task.workdir
+    held: dict[str, list[Token]] = {}
+    for name, token in held_tokens(workdir, observer):
+        held.setdefault(name, []).append(token)
+    for name, tokens in held.items():
+        plan = state.plan if name == state.newest else _readable(workdir, name)
+        pairs = [(name, token) for token in tokens]
+        if plan is None:
+            state.unknown += pairs
+        elif plan.code in state.accepts or plan.code == state.task.code:
+            items = _held_items(state.task, plan, tokens, lookup)
+            if items is None:
+                state.unknown += pairs
+            elif items.any():
+                state.held += pairs
+                state.running |= items
+
+
+def _held_items(task: Task, plan: Plan, tokens: list[Token], lookup: Lookup) -> Mask | None:
+    """Return which items of the task's space tokens of a plan name; None if that cannot be told."""
+    mask = plan.work().mask(tokens, plan.n_items)
+    if plan.space == task.pspace.digest:
+        return mask
+    try:
+        space = plan.task().pspace  # the copy of the task file, as the workers run it
+    except Exception:
+        return None
+    if space.digest != plan.space:  # it depends on data that changed
+        return None
+    found = lookup(space.item_keys_at(np.flatnonzero(mask)))
+    running = np.zeros(len(task.pspace), dtype=bool)
+    running[found[found >= 0]] = True
+    return running

@@ -127,7 +127,15 @@ def _hold_as_a_stranger(project: Project, beat: bool) -> None:
     for token in directory.iterdir():
         token.rename(plan / "held" / f"{token.name}.{worker}")
     if beat:
-        content = {"worker": worker, "host": "elsewhere", "boot": "b", "namespace": "n", "pid": 1, "started": "1", "count": 7}
+        content = {
+            "worker": worker,
+            "host": "elsewhere",
+            "boot": "b",
+            "namespace": "n",
+            "pid": 1,
+            "started": "1",
+            "count": 7,
+        }
         (project.path / "psy-work/t/beat" / worker).write_text(json.dumps(content))
 
 

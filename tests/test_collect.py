@@ -145,7 +145,7 @@ def test_rows_are_in_the_order_of_the_space(workdir: Workdir, store: Store) -> N
     assert result["__psyrun_key"].tolist() == [[0, 1], [2, 1], [4, 1]]
     assert result["__psyrun_index"].tolist() == [0, 2, 4]
     assert int(result["__psyrun_n_items"]) == N
-    columns = result_columns(place(read_parts(workdir), "s", N, lookup, ["c"]), ["x", "name"], store)
+    columns, _ = result_columns(place(read_parts(workdir), "s", N, lookup, ["c"]), ["x", "name"], store)
     assert list(columns) == ["x", "name", "y", "__psyrun_key", "__psyrun_index", "__psyrun_n_items"]
 
 
@@ -202,13 +202,14 @@ def test_a_result_without_rows_is_a_result(workdir: Workdir) -> None:
     assert workdir.read_manifest()["n_done"] == 0
 
 
-def test_a_column_that_does_not_fit_one_array_is_an_error_that_names_it(workdir: Workdir) -> None:
-    """The rows stay on record."""
+def test_rows_that_do_not_fit_into_one_array_are_left_out_and_named(workdir: Workdir) -> None:
+    """The kind of most rows stays; the others stay on record."""
     add(workdir, "a", 0, y="text")
     add(workdir, "a", 1, y=1.5)
-    with pytest.raises(UnsupportedValueError, match=r"'y'.*PickleStore"):
-        merged(workdir)
-    assert merged(workdir, PickleStore())["y"].tolist() == ["text", 1.5]
+    add(workdir, "a", 3, y=2.5)
+    result = merged(workdir, NpzStore())
+    assert result["y"].tolist() == [1.5, 2.5]
+    assert workdir.read_manifest()["left_out"] == [[0, "y = 'text' is text, in most rows it is a number"]]
 
 
 def test_a_damaged_part_costs_its_rows_only(workdir: Workdir) -> None:

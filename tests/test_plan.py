@@ -20,7 +20,6 @@ from psyrun.errors import TemporaryError
 from psyrun.plan import Draft, Mask, Plan, WorkList, packed_mask, ranges_of, tokens_of, unpacked_mask
 from psyrun.provenance import git_state, provenance
 from psyrun.shell import run_command
-from psyrun.store import H5Store
 from psyrun.tasks import Task, task_from_source
 from psyrun.workdir import Workdir
 
@@ -145,7 +144,7 @@ def test_a_plan_is_read_as_it_was_written(task: Task) -> None:
     assert Process(**plan.content["planner"]) == Process.current()
     assert len(plan.uid) == 16
     assert plan.content["options"]["min_items"] == "2"
-    assert isinstance(plan.store(), H5Store)
+    assert plan.content["store"] == "psyrun.store.h5:H5Store"
     assert plan.work().ranges.tolist() == [[0, 2], [3, 4], [5, 6]]
     assert plan.tokens() == plan.claims().tokens(OPEN) == [Token(0, 1), Token(2, 2), Token(3, 3)]
     keys, index = plan.placed()

@@ -289,6 +289,31 @@ def test_a_returned_array_may_be_used_again_by_the_next_item(project: Project) -
     assert np.array_equal(result["z"], result["x"])
 
 
+def test_a_row_of_another_kind_does_not_cost_the_others_their_file(project: Project) -> None:
+    """It stays on record, the command says which and why (status 1), and a PickleStore has it without computing."""
+    text = """
+        import psyrun
+        pspace = psyrun.Param(x=range(6))
+        {store}
+        def execute(x):
+            open("starts", "a").write(f"{{x}}\\n")
+            return {{"y": "failed" if x == 2 else x / 2, "s": "a\\0" if x == 4 else "a"}}
+    """
+    project.task("t", text, store="")
+    done = project.run("t", status=1)
+    assert "item 2 is done, but not in the file: y = 'failed' is text, in most rows it is a number" in done.stderr
+    assert "trailing NUL" in done.stderr
+    assert "PickleStore" in done.stderr
+    with pytest.warns(UserWarning, match="4 of 6"):
+        assert project.result("t")["y"].tolist() == [0.0, 0.5, 1.5, 2.5]
+    assert project.run("t", status=1).stdout == "-- t:split\n-- t:merge\n"
+    project.task("t", text, store="store = psyrun.PickleStore()")
+    assert project.steps("t") == ["-- t:split", ".  t:merge"]
+    data = psyrun.PickleStore().load(project.path / "psy-work/t/result.pkl")
+    assert data["y"].tolist() == [0.0, 0.5, "failed", 1.5, 2.0, 2.5]
+    assert project.starts() == list(range(6))
+
+
 def test_excluded_parameters_are_not_in_the_result(project: Project) -> None:
     """exclude_from_result names outputs and parameters alike."""
     project.task(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from psyrun.arrays import Array, plain_list
+from psyrun.arrays import Array, exact_array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
-from psyrun.errors import StoreError, TaskError, TemporaryError
+from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError
 from psyrun.files import sync_directory, write_json
 from psyrun.keys import Lanes, find
 from psyrun.parts import Part
@@ -27,25 +28,81 @@ INDEX = HIDDEN + "index"
 
 def result_columns(
     placement: Placement, parameters: Sequence[str], store: Store, exclude: Collection[str] = ()
-) -> dict[str, Array]:
-    """Return the columns of the result, parameters first, hidden ones last.
+) -> tuple[dict[str, Array], dict[int, str]]:
+    """Return the columns of the result, and the items that do not fit into them.
+
+    Parameters
+    ----------
+    placement : Placement
+    parameters : sequence of str
+        The columns that come first; hidden ones come last.
+    store : Store
+    exclude : collection of str
+        Columns to leave out.
+
+    Returns
+    -------
+    columns : dict of arrays
+    left_out : dict of int to str
+        By item, why its row is not among them: where a column holds, say, numbers in most rows and text in a few, no
+        array takes both, and the few are left out.
 
     Raises
     ------
     UnsupportedValueError
-        Rows whose values the store cannot hold in one column.
+        A column that no choice of rows makes an array of.
     """
+    left_out: dict[int, str] = {}
+    names = [n for n in dict.fromkeys([*parameters, *placement.names()]) if n not in exclude]
+    done = 0
     columns: dict[str, Array] = {}
-    for name in dict.fromkeys([*parameters, *placement.names()]):
-        if name in exclude:
-            continue
-        values = placement.column(name, store.holds_objects)
-        if values is not None:
-            columns |= settled(name, values, store.holds_objects)
+    while done < len(names):
+        values = placement.column(names[done], store.holds_objects)
+        try:
+            if values is not None:
+                columns |= settled(names[done], values, store.holds_objects)
+            done += 1
+        except UnsupportedValueError:
+            odd = _odd_ones(names[done], list(values or []))
+            if not odd:
+                raise
+            items = np.flatnonzero(placement.done)
+            more = {int(items[row]): why for row, why in odd.items()}
+            placement, left_out = placement.without(more), left_out | more
+            columns, done = {}, 0  # all columns lose these rows
     for hidden, system in ((KEYS, "key"), (INDEX, "index")):
         columns[hidden] = _system_column(placement, system)
     columns[N_ITEMS] = np.array(len(placement.done))
-    return columns
+    return columns, left_out
+
+
+def _odd_ones(name: str, values: list[Any]) -> dict[int, str]:
+    """Return the rows whose values are of another kind than most, and why; none if all are of one kind."""
+    kinds = [None if value is None else _kind(value) for value in values]
+    counts = Counter(kind for kind in kinds if kind is not None).most_common()
+    if len(counts) < 2:
+        return {}
+    usual = counts[0][0]
+    return {
+        row: f"{name} = {values[row]!r:.60} is {kind}, in most rows it is {usual}"
+        for row, kind in enumerate(kinds)
+        if kind not in (None, usual)
+    }
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is, as far as values of one kind share an array."""
+    if isinstance(value, (str, bytes)):
+        ends = value.endswith("\0" if isinstance(value, str) else b"\0")  # type: ignore[arg-type]
+        return f"{'text' if isinstance(value, str) else 'bytes'}{' with a trailing NUL' if ends else ''}"
+    if isinstance(value, (int, np.integer)) and int(float(value)) != int(value):
+        return "an integer that no float can hold"
+    if isinstance(value, (list, tuple)):
+        value = exact_array(list(value))
+    array = np.asarray(value)
+    what = {"U": "text", "S": "bytes", "M": "a time", "m": "a duration", "O": f"a {type(value).__name__}"}
+    kind = what.get(array.dtype.kind, "a number")
+    return kind if not array.ndim else f"an array of {array.ndim} dimensions of {kind.removeprefix('a ')}"
 
 
 def _system_column(placement: Placement, name: str) -> Array:
@@ -121,7 +178,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
     parts = read_parts(workdir)
     counted = [(name, size) for name, size in manifest.get("counted", ())]
     placement = place(parts, plan.space, plan.n_items, lookup, plan.accepts, counted)
-    columns = result_columns(placement, plan.parameters, task.store, task.options["exclude_from_result"])
+    columns, left_out = result_columns(placement, plan.parameters, task.store, task.options["exclude_from_result"])
     if workdir.plan_ids()[-1:] != [plan.id]:
         raise TemporaryError(f"{workdir.path}: another command made a newer plan, and writes the result")
     if path.exists() and not is_ours(workdir, path, manifest):
@@ -139,6 +196,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
             "done": packed_mask(placement.done),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
             "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
+            "left_out": [[item, why] for item, why in sorted(left_out.items())],
             "kind": result_kind(task),
             "result": fingerprint(workdir, path, found),
         },

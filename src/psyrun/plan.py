@@ -9,7 +9,6 @@ import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
 from psyrun.files import write_bytes, write_json
 from psyrun.keys import Lanes
-from psyrun.store import Store
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
 from psyrun.workdir import PlanPlace
@@ -179,12 +177,6 @@ class Plan:
         """Return keys and indices of the rows that were recorded under other spaces."""
         arrays = self._arrays()
         return arrays["keys"], arrays["index"]
-
-    def store(self) -> Store:
-        """Return the store of the result."""
-        module, _, name = self.content["store"].partition(":")
-        store: Store = getattr(import_module(module), name)()
-        return store
 
     def task(self) -> Task:
         """Run the plan's copy of the task file, as if it stood where it was taken from."""

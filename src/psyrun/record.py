@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,13 @@ class Placement:
                     if item >= 0:
                         values[rank[item]] = value
         return values
+
+    def without(self, left_out: Collection[int]) -> Placement:
+        """Return the same without the rows of some items."""
+        gone = np.zeros(len(self.done), dtype=bool)
+        gone[list(left_out)] = True
+        batches = [(batch, np.where((items >= 0) & gone[items], -1, items)) for batch, items in self.batches]
+        return replace(self, done=self.done & ~gone, batches=batches)
 
     def names(self) -> list[str]:
         """Return the names of all columns, in the order of their first row."""

@@ -46,7 +46,9 @@ class State:
     conflict : bool
         Whether rows are done, and with other code than the task file has now.
     merged : bool
-        Whether the result file holds just what is done.
+        Whether the result file holds just what is done and fits.
+    left_out : dict of int to str
+        Items that are done, but do not fit into the columns of the result file, and why.
     placement : Placement or None
         The rows; None where the manifest was enough.
     codes : dict of str to int
@@ -66,6 +68,7 @@ class State:
     failures: dict[int, Failure] = field(default_factory=dict)
     conflict: bool = False
     merged: bool = False
+    left_out: dict[int, str] = field(default_factory=dict)
     placement: Placement | None = None
     codes: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
@@ -134,11 +137,9 @@ def look(task: Task, observer: Observer | None = None, accepts: Sequence[str] | 
     _add_running(state, observer, lookup)
     state.failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
     state.conflict = task.code not in counted and bool(placement.done.any())
-    state.merged = (
-        _is_merged(task, workdir, manifest)
-        and manifest["space"] == task.pspace.digest
-        and bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), placement.done))
-    )
+    if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
+        state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), placement.done))
+        state.left_out = dict(manifest["left_out"])
     state.codes = codes
     state.damaged = [p.name for p in parts if p.damage or (p.file_size and not p.header)]
     return state
@@ -187,7 +188,7 @@ def _manifest_suffices(task: Task, workdir: Workdir, plan: Plan, manifest: dict[
     """Whether the manifest says that all is done and nothing of what it rests on has changed since."""
     if not manifest or task.code not in plan.accepts or set(manifest["accepts"]) != set(plan.accepts):
         return False
-    if manifest["space"] != task.pspace.digest or manifest["n_done"] != manifest["n_items"]:
+    if manifest["space"] != task.pspace.digest or manifest["n_done"] != manifest["n_items"] or manifest["left_out"]:
         return False
     sizes = {name: size for name, (_, size) in manifest["parts"].items()}
     try:

@@ -71,6 +71,7 @@ def report(state: State) -> dict[str, Any]:
         "n_missing": len(state.done) - n_done - n_running - failed,
         "complete": state.complete,
         "merged": state.merged,
+        "left_out": len(state.left_out),
         "other_code": state.conflict,
         "rows_by_code": state.codes,
         "damaged_parts": state.damaged,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from psyrun.collect import planned_lookup, result_columns, write_result
+from psyrun.columns import KEYS
 from psyrun.errors import RefusedError, TaskError
 from psyrun.plan import Plan
 from psyrun.record import place, read_parts
@@ -31,8 +32,11 @@ def command(directory: Path, file: Path) -> None:
     plan = Plan.read(workdir.plans / ids[-1])
     store = _store(file)
     placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
-    write_result(file, result_columns(placement, plan.parameters, store), store)
-    click.echo(f"{int(placement.done.sum())} of {plan.n_items} items: {file}")
+    columns, left_out = result_columns(placement, plan.parameters, store)
+    write_result(file, columns, store)
+    click.echo(f"{len(columns[KEYS])} of {plan.n_items} items: {file}")
+    for item, why in left_out.items():
+        click.echo(f"item {item} is left out: {why}. A .pkl file takes it", err=True)
     if placement.strangers:
         click.echo(
             f"{placement.strangers} rows of another parameter space are left out; those that belong to this one are "

@@ -18,6 +18,8 @@ from psyrun.tasks import find_task, load_task
 if TYPE_CHECKING:
     from psyrun.run import Run
 
+_SHOWN = 5
+
 
 def _number_of_workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     if value is None:
@@ -84,6 +86,15 @@ def _summary(run: Run) -> int:
         click.echo(f"    try it: psy-doit test {run.task.name} --item {group.item} --pdb", err=True)
     if state.failures:
         click.echo(f"\n{len(state.failures)} failed; psy-doit {run.task.name} tries them again", err=True)
+        return 1
+    for item, why in list(state.left_out.items())[:_SHOWN]:
+        click.echo(f"item {item} is done, but not in the file: {why}", err=True)
+    if state.left_out:
+        click.echo(
+            f"\n{len(state.left_out)} rows do not fit into the columns of {result}; nothing of them is lost. "
+            f"To have all rows in one file: store = psyrun.PickleStore(), then psyrun computes nothing again",
+            err=True,
+        )
         return 1
     if not state.complete:
         raise TemporaryError(f"{n - n_done} items were not computed; type the command again: psy-doit {run.task.name}")

@@ -43,6 +43,8 @@ def _print(state: State, told: dict[str, Any], verbose: bool) -> None:
         click.echo(f"  computed with other code than the task file has now: psy-doit {name} --keep, or --fresh")
     if told["damaged_parts"]:
         click.echo(f"  unreadable stretches in {len(told['damaged_parts'])} parts; their items count as missing")
+    for item, why in state.left_out.items():
+        click.echo(f"  item {item} is done, but not in the file: {why}")
     if told["complete"] and not told["merged"]:
         click.echo(f"  not merged yet: psy-doit {name}")
     elif told["complete"]:

@@ -259,6 +259,22 @@ def test_arrays_are_hashed_at_once_as_their_values_are_one_by_one(
     assert [key(v) for v in column] == list(map(tuple, finish(one_by_one, 0).tolist()))
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array([0, 2**63 - 1, 2**63, 2**64 - 1], dtype=np.uint64),
+        np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 2.0**63, -(2.0**63)]),
+        np.array([0x7FF0000000000001, 0xFFF8000000000002], dtype=np.uint64).view(np.float64),
+        np.array([0x7F800001, 0xFFC00002], dtype=np.uint32).view(np.float32),
+    ],
+    ids=["large", "special", "nan64", "nan32"],
+)
+def test_arrays_of_extreme_numbers_are_hashed_as_their_values_are(column: Array) -> None:
+    """Integers beyond 2**63, signed zeros and infinities, and NaN of any sign and payload."""
+    assert list(map(tuple, finish(value_lanes("x", column), 0).tolist())) == list(map(key, column.tolist()))
+    assert len({key(v) for v in column[np.isnan(column)]}) <= 1
+
+
 @given(st.dictionaries(st.text(max_size=3), scalars, max_size=4), st.randoms())
 def test_the_order_of_parameters_does_not_count(assignment: dict[str, Any], random: Any) -> None:
     """A key is of names and values, not of how they are listed."""

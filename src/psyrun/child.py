@@ -2,198 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import socket
-import struct
 import sys
-import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
-from psyrun.arrays import Array
 from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
-from psyrun.parts import Failure, Writer
+from psyrun.parts import Writer
 from psyrun.plan import Plan
+from psyrun.processes import FINISHED, PROBLEM, READY, receive, send
+from psyrun.recorder import Recorder
 from psyrun.tasks import Task
-
-READY, BLOCK, FINISHED, PROBLEM = range(4)
-_HEAD = struct.Struct("<BI")
 
 POSITION, DONE, FAILED = range(3)
 """Columns of the counters that a child shares with its supervisor and the command."""
 
-_BUFFERED = 0.02
-_FAST = 0.001
 _CHECK_PARENT = 64
-
-_Row = tuple[int, float, float, dict[str, Any]]
-# Values of these types cannot change while they wait.
-_CONSTANT = frozenset({int, float, bool, complex, str, bytes, type(None), np.float64, np.int64, np.bool_, np.float32})
-
-
-def send(channel: socket.socket, kind: int, content: Any = None) -> None:
-    """Send one message."""
-    payload = json.dumps(content).encode()
-    channel.sendall(_HEAD.pack(kind, len(payload)) + payload)
-
-
-def receive(channel: socket.socket) -> tuple[int, Any] | None:
-    """Return the next message, or None when the other end is gone."""
-    head = _exactly(channel, _HEAD.size)
-    if head is None:
-        return None
-    kind, size = _HEAD.unpack(head)
-    payload = _exactly(channel, size)
-    return None if payload is None else (kind, json.loads(payload))
-
-
-def _exactly(channel: socket.socket, size: int) -> bytes | None:
-    data = b""
-    while len(data) < size:
-        try:
-            more = channel.recv(size - len(data))
-        except ConnectionError:
-            return None
-        if not more:
-            return None
-        data += more
-    return data
-
-
-def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the system signal this process when its parent ends, and end now if it has already.
-
-    Linux only; elsewhere parents are polled.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1  # prctl(2)
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(number), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-class Recorder:
-    """Collects finished items and appends them to the part: slow ones at once, fast ones within 20 ms.
-
-    Parameters
-    ----------
-    writer : Writer
-    failed : callable
-        Called with each item that failed although execute returned, because its values cannot be recorded.
-    """
-
-    def __init__(self, writer: Writer, failed: Callable[[], None]):
-        self._writer = writer
-        self._failed = failed
-        self._rows: list[_Row] = []
-        self._oldest = 0.0
-        self._lock = threading.Lock()
-        self._waiting = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._error: TemporaryError | None = None
-
-    def begin(self, keys: Lanes, first: int, given: Mapping[str, Array]) -> None:
-        """Say which items come next: their keys, shape (n, 2), the index of the first, their parameters as columns."""
-        self.flush()
-        self._keys, self._first, self._given = keys, first, given
-
-    def add(self, i: int, start: float, duration: float, outputs: dict[str, Any]) -> None:
-        """Record that the i-th of these items is finished."""
-        if not self._rows:
-            self._oldest = start
-        with self._lock:
-            self._rows.append((i, start, duration, outputs))
-        late = duration >= _FAST or start + duration - self._oldest >= _BUFFERED
-        # User code may change what it returned, for example an array that it uses again.
-        if late or not all(type(value) in _CONSTANT for value in outputs.values()):
-            self.flush()
-        elif not self._waiting.is_set():
-            self._wake()
-
-    def fail(self, i: int, start: float, duration: float, error: BaseException) -> None:
-        """Record that the i-th of these items raised."""
-        self.flush()
-        with self._lock:
-            self._writer.fail(failure_of(error, self._keys[i], self._first + i, start, duration))
-
-    def flush(self) -> None:
-        """Append what waits."""
-        with self._lock:
-            self._append()
-
-    def flush_if_free(self) -> bool:
-        """Append what waits, unless an append is under way; for signal handlers."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            self._append()
-        finally:
-            self._lock.release()
-        return True
-
-    def _append(self) -> None:
-        if self._error is not None:
-            raise self._error
-        rows, self._rows = self._rows, []
-        if not rows:
-            return
-        try:
-            self._write(rows)
-        except UnsupportedValueError:
-            for row in rows:
-                self._append_one(row)
-        except TemporaryError as error:
-            self._error = error
-            raise
-
-    def _write(self, rows: list[_Row]) -> None:
-        numbers, starts, durations, outputs = zip(*rows, strict=True)
-        at = np.array(numbers)
-        system = {
-            "key": self._keys[at],
-            "index": self._first + at,
-            "start": np.array(starts),
-            "duration": np.array(durations),
-        }
-        self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
-
-    def _append_one(self, row: _Row) -> None:
-        try:
-            self._write([row])
-        except UnsupportedValueError as error:
-            i, start, duration, _ = row
-            self._writer.fail(failure_of(error, self._keys[i], self._first + i, start, duration))
-            self._failed()
-
-    def _wake(self) -> None:
-        """Have a thread append the fast items if no more of them come: the next one may be slow."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._flush_late, daemon=True, name="psyrun-flush")
-            self._thread.start()
-        self._waiting.set()
-
-    def _flush_late(self) -> None:
-        while True:
-            self._waiting.wait()
-            time.sleep(_BUFFERED)
-            self._waiting.clear()
-            try:
-                self.flush()
-            except TemporaryError:
-                return  # kept in _error: the main thread meets it at the next item
 
 
 class Child:
@@ -374,37 +207,3 @@ def check_outputs(outputs: Any, assignment: Mapping[str, Any]) -> None:
             raise UnsupportedValueError(
                 f"execute returned {name!r}, which is the name of a parameter. Use another name"
             )
-
-
-def user_trace(error: BaseException) -> TracebackType | None:
-    """Return the traceback of an exception from the first frame that is not psyrun's."""
-    trace = error.__traceback__
-    own = Path(__file__).parent
-    while trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(own):
-        trace = trace.tb_next
-    return trace
-
-
-def failure_of(error: BaseException, key: Any, index: int, start: float, duration: float) -> Failure:
-    """Return what to record of an exception: its traceback begins in the user's code."""
-    trace = user_trace(error)
-    frames = traceback.extract_tb(trace)
-    own = [f for f in frames if not {"site-packages", "dist-packages"} & set(Path(f.filename).parts)]
-    last = (own or list(frames))[-1:]
-    return Failure(
-        key=(int(key[0]), int(key[1])),
-        index=index,
-        start=start,
-        duration=duration,
-        type=type(error).__name__,
-        message=_text_of(error),
-        where=f"{last[0].filename}:{last[0].lineno}" if last else "",
-        traceback="".join(traceback.format_exception(type(error), error, trace)),
-    )
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as worse:
-        return f"(its text cannot be had: {type(worse).__name__})"

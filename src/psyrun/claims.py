@@ -57,6 +57,16 @@ class Token:
         return token if token.name == name and token.first <= token.last else None
 
 
+def beat_seconds() -> float:
+    """Return the seconds between heartbeats (``PSYRUN_BEAT``)."""
+    return float(os.environ.get("PSYRUN_BEAT", "15"))
+
+
+def ttl_seconds() -> float:
+    """Return the seconds without a heartbeat after which a worker is taken for dead (``PSYRUN_TTL``)."""
+    return float(os.environ.get("PSYRUN_TTL", "180"))
+
+
 def new_worker_id() -> str:
     """Return 64 random bits as text. Never a job's id: a requeued job would meet its own ghost."""
     return secrets.token_hex(8)

@@ -95,8 +95,7 @@ def filled(n: int, like: Array) -> Array:
 
 
 def _all_numbers(values: Sequence[Any]) -> bool:
-    kinds = set(map(type, values))  # NumPy counts durations among the numbers
-    return all(issubclass(k, (int, float, complex, np.number, np.bool_)) for k in kinds) and np.timedelta64 not in kinds
+    return all(isinstance(v, (int, float, complex, np.number, np.bool_)) for v in values)
 
 
 def _of_numbers(values: Sequence[Any]) -> Array | None:

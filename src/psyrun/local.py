@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from psyrun.child import DONE, FAILED, POSITION, die_with_parent
+from psyrun.child import DONE, FAILED, POSITION
 from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
+from psyrun.processes import die_with_parent
+from psyrun.supervisor import Supervisor, shared_counters
 from psyrun.workdir import Workdir
-from psyrun.worker import Supervisor, shared_counters
 
 _MOST_CHILDREN = 1024
 _STOP_SECONDS = 5.0

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from psyrun.cells import cell
-from psyrun.claims import Claims, Observer
+from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.collect import merge
 from psyrun.errors import RefusedError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
@@ -20,7 +20,6 @@ from psyrun.provenance import provenance
 from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
 from psyrun.work import Work
-from psyrun.worker import ttl_seconds
 
 KEEP, FRESH, QUIT = "keep", "fresh", "quit"
 

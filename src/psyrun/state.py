@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token
+from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
 from psyrun.collect import is_ours, result_kind
 from psyrun.errors import TemporaryError
 from psyrun.keys import Lanes, find
@@ -17,7 +17,6 @@ from psyrun.plan import Indices, Mask, Plan, unpacked_mask
 from psyrun.record import Lookup, Placement, by_code, place, read_parts
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
-from psyrun.worker import ttl_seconds
 
 Held = tuple[str, Token]
 """The id of a plan, and a token of it that a worker holds which may be alive."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psyrun.claims import Observer, Token
+from psyrun.claims import Observer, Token, ttl_seconds
 from psyrun.collect import shown_assignment
 from psyrun.state import State
-from psyrun.worker import ttl_seconds
 
 SCHEMA_VERSION = 1
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import click
 
-from psyrun.claims import Claims, Observer
+from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.errors import NoSuchTaskError, RefusedError
 from psyrun.state import held_tokens
 from psyrun.tasks import load_task
 from psyrun.workdir import Workdir
-from psyrun.worker import ttl_seconds
 
 _REMOVING = ".removing"
 

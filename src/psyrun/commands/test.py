@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from psyrun.arrays import plain
-from psyrun.child import check_outputs, user_trace
+from psyrun.child import check_outputs
 from psyrun.collect import shown_assignment
 from psyrun.columns import settled
 from psyrun.errors import TaskError
+from psyrun.recorder import user_trace
 from psyrun.tasks import Task, load_task
 
 

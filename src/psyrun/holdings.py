@@ -1,0 +1,179 @@
+"""The tokens that a worker holds: claimed, dealt in blocks of positions, finished or handed back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psyrun.claims import HELD, OPEN, Observer, Token
+from psyrun.errors import FencedError
+from psyrun.parts import read
+from psyrun.plan import Plan, WorkList
+from psyrun.workdir import Workdir
+
+Block = tuple[int, int]
+"""First and last of a run of positions in the work list."""
+
+
+@dataclass
+class Holding:
+    """A token of ours.
+
+    Attributes
+    ----------
+    pending : deque of Block
+        Positions that nobody works on.
+    dealt : int
+        How many positions are being worked on.
+    parts : set of int
+        Descriptors of the parts that its rows went to.
+    """
+
+    token: Token
+    pending: deque[Block]
+    dealt: int = 0
+    parts: set[int] = field(default_factory=set)
+
+
+class Holdings:
+    """The tokens of one plan that one worker holds.
+
+    Parameters
+    ----------
+    workdir : Workdir
+    plan : Plan
+    worker : str
+        Its id.
+    observer : Observer
+        Tells which other workers are dead.
+    sync : callable
+        Called with the parts of a token before it is marked as done; makes them durable.
+    done : callable
+        Called with a token after it was.
+    """
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        plan: Plan,
+        worker: str,
+        observer: Observer,
+        sync: Callable[[set[int]], None],
+        done: Callable[[Token], None],
+    ):
+        self._workdir = workdir
+        self._plan = plan
+        self._worker = worker
+        self._observer = observer
+        self._sync = sync
+        self._done = done
+        self._claims = plan.claims(worker)
+        self._held: list[Holding] = []
+        self._candidates: deque[Token] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def more(self) -> bool:
+        """Whether there is something to do: held, or to be claimed."""
+        return bool(self._held) or self._claim()
+
+    def take(self, most: int, shares: int) -> tuple[Holding, Block] | None:
+        """Take positions to work on: up to ``most``, and no more than one of ``shares`` of what a token has left."""
+        holding = self._with_pending()
+        if holding is None and self._claim():
+            holding = self._with_pending()
+        if holding is None:
+            return None
+        first, last = holding.pending.popleft()
+        left = last - first + 1 + sum(b - a + 1 for a, b in holding.pending)
+        end = min(last, first + max(1, min(-(-left // shares), most)) - 1)
+        if end < last:
+            holding.pending.appendleft((end + 1, last))
+        holding.dealt += end - first + 1
+        return holding, (first, end)
+
+    def give_back(self, holding: Holding, block: Block, rest: Sequence[Block] = ()) -> None:
+        """Note that a block is worked on, up to a rest that is to be dealt again."""
+        holding.dealt -= block[1] - block[0] + 1
+        holding.pending.extendleft(reversed(rest))
+        self._finish_if_done(holding)
+
+    def not_on_record(self, block: Block, paths: Iterable[Path]) -> list[Block]:
+        """Return the runs of positions in a block that parts of this plan say nothing of."""
+        seen: set[int] = set()
+        for path in [*paths, *self._workdir.parts.glob(f"{self._worker}-s-0")]:
+            part = read(path)
+            if part.header.get("plan") == self._plan.uid:
+                seen.update(part.indices.tolist())
+                seen.update(failure.index for failure in part.failures)
+        return absent(self._plan.work(), block, seen)
+
+    def check_still_ours(self) -> None:
+        """Raise a FencedError if another worker took over what this one holds."""
+        there = set(self._claims.tokens(HELD))
+        for holding in self._held:
+            if holding.token not in there:
+                first, last = holding.token.first, holding.token.last
+                raise FencedError(f"chunk {first}-{last} was taken over by another worker")
+
+    def hand_back(self) -> None:
+        """Open everything to others."""
+        for holding in self._held:
+            with suppress(OSError):
+                self._claims.hand_back(holding.token)
+
+    def _with_pending(self) -> Holding | None:
+        return next((holding for holding in self._held if holding.pending), None)
+
+    def _finish_if_done(self, holding: Holding) -> None:
+        if not holding.dealt and not holding.pending:
+            self._sync(holding.parts)
+            self._claims.finish(holding.token)
+            self._held.remove(holding)
+            self._done(holding.token)
+
+    def _claim(self) -> bool:
+        """Claim an open token, or take over that of a dead worker; return whether there was one."""
+        for _ in range(2):
+            while self._candidates:
+                if self._hold(self._claims.claim(self._candidates.popleft())):
+                    return True
+            self._candidates.extend(self._claims.tokens(OPEN))
+        others = (token for token in self._claims.tokens(HELD) if token.worker != self._worker)
+        return any(self._hold(self._claims.take_over(t)) for t in others if self._observer.dead(t.worker))
+
+    def _hold(self, token: Token | None) -> bool:
+        """Take up a token that a rename made ours, if it did."""
+        if token is None:
+            return False
+        pending = [(token.first, token.last)]
+        if token.epoch:  # somebody began it: run only what no part of this plan has
+            pending = self.not_on_record(pending[0], self._workdir.part_paths())
+        holding = Holding(token, deque(pending))
+        self._held.append(holding)
+        self._finish_if_done(holding)
+        return True
+
+
+def absent(work: WorkList, block: Block, seen: set[int]) -> list[Block]:
+    """Return the runs of positions in a block whose indices were not seen.
+
+    >>> import numpy as np
+    >>> absent(WorkList(np.array([[10, 20]])), (0, 5), {11, 12})
+    [(0, 0), (3, 5)]
+    """
+    runs: list[Block] = []
+    position = block[0]
+    for start, stop in work.indices(*block):
+        for index in range(start, stop):
+            if index not in seen:
+                if runs and runs[-1][1] == position - 1:
+                    runs[-1] = (runs[-1][0], position)
+                else:
+                    runs.append((position, position))
+            position += 1
+    return runs

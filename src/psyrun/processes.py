@@ -1,0 +1,86 @@
+"""Processes of one machine: messages between two of them, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+READY, BLOCK, FINISHED, PROBLEM = range(4)
+"""Kinds of messages between a supervisor and its children."""
+
+_HEAD = struct.Struct("<BI")
+
+
+def send(channel: socket.socket, kind: int, content: Any = None) -> None:
+    """Send one message."""
+    payload = json.dumps(content).encode()
+    channel.sendall(_HEAD.pack(kind, len(payload)) + payload)
+
+
+def receive(channel: socket.socket) -> tuple[int, Any] | None:
+    """Return the next message, or None when the other end is gone."""
+    head = _exactly(channel, _HEAD.size)
+    if head is None:
+        return None
+    kind, size = _HEAD.unpack(head)
+    payload = _exactly(channel, size)
+    return None if payload is None else (kind, json.loads(payload))
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes | None:
+    data = b""
+    while len(data) < size:
+        try:
+            more = channel.recv(size - len(data))
+        except ConnectionError:
+            return None
+        if not more:
+            return None
+        data += more
+    return data
+
+
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the system signal this process when its parent ends, and end now if it has already.
+
+    Linux only; elsewhere parents are polled.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1  # prctl(2)
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(number), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def ending(status: int) -> str:
+    """Return how a process ended, in words."""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def end_group(pid: int) -> None:
+    """End what a child started and left behind."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def reap(pid: int, deadline: float) -> None:
+    """Wait for a process until a moment of the monotonic clock, then kill it."""
+    while time.monotonic() < deadline:
+        found, _ = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return
+        time.sleep(0.002)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)

@@ -1,0 +1,382 @@
+"""The supervisor of the child processes that run items of a plan.
+
+It never runs user code and stays single-threaded. It claims tokens, deals their items to its children in blocks,
+beats, starts children that died again, and blames an item only for a death that it saw itself.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import select
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from psyrun.child import FAILED, POSITION, Child
+from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
+from psyrun.errors import TemporaryError
+from psyrun.holdings import Block, Holding, Holdings
+from psyrun.parts import Failure, Writer
+from psyrun.plan import Plan
+from psyrun.processes import (
+    BLOCK,
+    FINISHED,
+    PROBLEM,
+    READY,
+    die_with_parent,
+    end_group,
+    ending,
+    reap,
+    receive,
+    send,
+)
+from psyrun.workdir import Workdir
+
+Counters = npt.NDArray[np.int64]
+
+_BLOCK_SECONDS = 0.05
+_MOST_CHARGES = 3
+_MOST_STARTS = 3
+_SYNC_SECONDS = 5.0
+_GRACE = 0.5
+
+
+def shared_counters(n: int) -> Counters:
+    """Return n rows of counters in memory that forked processes share."""
+    return np.frombuffer(mmap.mmap(-1, max(n, 1) * 3 * 8), dtype=np.int64).reshape(-1, 3)
+
+
+@dataclass
+class _Process:
+    """A child process, as its supervisor sees it."""
+
+    number: int
+    pid: int
+    channel: socket.socket
+    part: int
+    path: Path
+    ready: bool = False
+    ended: int | None = None
+    work: tuple[Holding, Block] | None = None
+
+
+class Supervisor:
+    """Runs items of one plan until nothing is left to claim.
+
+    Parameters
+    ----------
+    workdir : Workdir
+    plan : Plan
+    n_children : int
+        How many items run at a time.
+    counters : array of int64, shape (n_children, 3)
+        Shared memory that shows what the children do.
+    notify : int
+        Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``.
+    silent : dict, optional
+        Workers known to be silent, see `Observer`.
+    """
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        plan: Plan,
+        n_children: int,
+        counters: Counters,
+        notify: int = -1,
+        silent: Mapping[str, int] | None = None,
+    ):
+        self.workdir = workdir
+        self.plan = plan
+        self.id = new_worker_id()
+        self._n_children = n_children
+        self._counters = counters
+        self._notify = notify
+        self._beat = Beat(workdir.beats, self.id, beat_seconds())
+        observer = Observer(workdir.beats, ttl_seconds(), silent)
+        self._holdings = Holdings(workdir, plan, self.id, observer, self._sync, self._tell_done)
+        self._selector = selectors.DefaultSelector()
+        self._children: dict[int, _Process] = {}
+        self._starts = [0] * n_children
+        self._starts_failed = 0
+        self._charges: dict[int, int] = {}
+        self._unsynced: set[int] = set()
+        self._next_sync = 0.0
+        self._seconds_per_item = 0.0
+        self._stop = False
+        self._status = 0
+        self._own_part: Writer | None = None
+        self._log = workdir.logs / f"{plan.id}-{self.id}.log"
+
+    def run(self) -> int:
+        """Work; return the exit status: 0 nothing left to claim, 75 temporary trouble, 130 told to stop."""
+        self._parent = os.getppid()
+        self._beat.beat()
+        try:
+            self._listen_to_signals()
+            if self._holdings.more():
+                for number in range(self._n_children):
+                    self._start(number)
+            while not self._stop and self._children:
+                if self._beat.overdue() > ttl_seconds():  # a stopped process, or a suspended laptop
+                    self._holdings.check_still_ours()
+                self._beat.beat()
+                self._sync_in_time()
+                for ready, _ in self._selector.select(min(1.0, self._beat.due())):
+                    if ready.data is None:
+                        self._wakeup[0].recv(4096)
+                    else:
+                        self._hear(ready.data)
+                self._bury_the_dead()
+                self._deal()
+                if os.getppid() != self._parent:
+                    self._stop = True
+        except TemporaryError as error:
+            self._report(error)
+        except OSError as error:
+            self._report(TemporaryError(f"{error.filename or self.workdir.path}: {error.strerror}"))
+        finally:
+            self._shut_down()
+        return 130 if self._stop else self._status
+
+    def _listen_to_signals(self) -> None:
+        """Note a signal, and wake up for it: a wait would go on otherwise."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self._wakeup = ours, theirs
+        signal.set_wakeup_fd(theirs.fileno())
+        self._selector.register(ours, selectors.EVENT_READ, None)
+        signal.signal(signal.SIGTERM, self._told_to_stop)
+        signal.signal(signal.SIGINT, self._told_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes up, too: a pipe stays open if the child had children
+
+    def _told_to_stop(self, *_: object) -> None:
+        self._stop = True
+
+    def _report(self, error: TemporaryError) -> None:
+        self._status = error.exit_code
+        self._tell(f"problem {json.dumps(str(error))}")
+
+    def _tell(self, line: str) -> None:
+        if self._notify >= 0:
+            try:
+                os.write(self._notify, line.encode() + b"\n")
+            except BrokenPipeError:
+                self._stop = True
+
+    def _tell_done(self, token: Token) -> None:
+        self._tell(f"done {token.first} {token.last}")
+
+    # Children
+
+    def _start(self, number: int) -> None:
+        """Fork a child, with a part of its own."""
+        count = self._starts[number]
+        self._starts[number] += 1
+        path = self.workdir.parts / f"{self.id}-{number}-{count}"
+        part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        Writer(part).header(self._header(number, count))
+        ours, theirs = socket.socketpair()
+        self._counters[number, POSITION] = -1
+        me = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(number, part, ours, theirs, me)
+        theirs.close()
+        child = _Process(number, pid, ours, part, path)
+        self._children[number] = child
+        self._selector.register(ours, selectors.EVENT_READ, child)
+
+    def _header(self, number: int, count: int) -> dict[str, Any]:
+        plan = self.plan
+        about = {"worker": self.id, "child": number, "attempt": count, "host": this_host()}
+        return about | {"plan": plan.uid, "code": plan.code, "space": plan.space, "keys": plan.content["keys"]}
+
+    def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
+        try:
+            os.setpgid(0, 0)  # so that what user code starts can be ended with it
+            die_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number_, signal.SIG_DFL)
+            ours.close()
+            for other in self._children.values():
+                other.channel.close()
+                os.close(other.part)
+            self._redirect()
+            os.environ["PSYRUN_CHILDREN"] = str(self._n_children)
+            Child(self.plan, number, theirs, part, self._counters[number]).run()
+        finally:
+            os._exit(70)
+
+    def _redirect(self) -> None:
+        """Send the output of user code to the log."""
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.stdout = os.fdopen(1, "w", buffering=1, errors="backslashreplace")
+        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+        if self._notify >= 0:
+            os.close(self._notify)
+
+    def _hear(self, child: _Process) -> None:
+        """Take in a message of a child, or that it closed its end."""
+        if self._children.get(child.number) is not child:
+            return  # buried since
+        message = receive(child.channel)
+        if message is None:
+            status = child.ended if child.ended is not None else os.waitpid(child.pid, 0)[1]
+            self._bury(child, status)
+            return
+        kind, content = message
+        if kind == READY:
+            child.ready = True
+            self._starts_failed = 0
+        elif kind == FINISHED:
+            self._finished(child, content)
+        elif kind == PROBLEM:
+            raise TemporaryError(content)
+
+    def _finished(self, child: _Process, seconds: float) -> None:
+        if child.work is not None:
+            holding, (first, last) = child.work
+            child.work = None
+            self._seconds_per_item = 0.5 * (self._seconds_per_item + seconds / (last - first + 1))
+            self._holdings.give_back(holding, (first, last))
+
+    def _bury_the_dead(self) -> None:
+        """See to children that ended while something they started keeps their pipe open."""
+        for child in list(self._children.values()):
+            if child.ended is None:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if not pid:
+                    continue
+                child.ended = status
+            # What it said before it ended comes first.
+            if not select.select([child.channel], [], [], 0)[0]:
+                self._bury(child, child.ended)
+
+    def _bury(self, child: _Process, status: int) -> None:
+        """See to a child that ended by itself: charge the item in hand, deal the rest of its block again."""
+        end_group(child.pid)
+        self._forget(child)
+        in_hand = int(self._counters[child.number, POSITION])
+        os.fsync(child.part)
+        if child.work is not None:
+            if in_hand >= 0:
+                self._charge(in_hand, status)
+            holding, block = child.work
+            self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
+        else:
+            self._starts_failed += 1
+        os.close(child.part)
+        if self._starts_failed >= _MOST_STARTS:
+            raise TemporaryError(
+                f"processes end before they run an item ({ending(status)}); see {self._log} "
+                f"or: psy-doit logs {self.plan.content['task']}"
+            )
+        if self._holdings.more():
+            self._start(child.number)
+
+    def _forget(self, child: _Process) -> None:
+        self._selector.unregister(child.channel)
+        child.channel.close()
+        self._unsynced.discard(child.part)
+        del self._children[child.number]
+
+    def _charge(self, position: int, status: int) -> None:
+        """Blame the item in hand; give it up after three deaths."""
+        self._charges[position] = self._charges.get(position, 0) + 1
+        if self._charges[position] < _MOST_CHARGES:
+            return
+        index = next(self.plan.work().indices(position, position))[0]
+        told = f"the process {ending(status)} in this item {_MOST_CHARGES} times"
+        self._writer().fail(Failure((0, 0), index, time.time(), 0.0, "Crash", told, "", told))
+        for number in range(self._n_children):
+            if self._counters[number, POSITION] == position:
+                self._counters[number, FAILED] += 1
+
+    def _writer(self) -> Writer:
+        """Return the supervisor's own part, for what it records itself."""
+        if self._own_part is None:
+            path = self.workdir.parts / f"{self.id}-s-0"
+            part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._own_part = Writer(part)
+            self._own_part.header(self._header(-1, 0))
+        return self._own_part
+
+    def _deal(self) -> None:
+        """Give every idle child a block; end children when nothing is left for them."""
+        for child in list(self._children.values()):
+            if not child.ready or child.work is not None:
+                continue
+            child.work = self._holdings.take(self._block_size(), self._n_children)
+            if child.work is not None:
+                holding, block = child.work
+                holding.parts.add(child.part)
+                self._unsynced.add(child.part)
+                with suppress(ConnectionError):
+                    send(child.channel, BLOCK, block)
+            elif not self._holdings:
+                self._dismiss(child)
+
+    def _block_size(self) -> int:
+        """Return how many items take about 50 ms; one at first."""
+        if self._seconds_per_item <= 0:
+            return 1
+        return int(min(1e6, _BLOCK_SECONDS / self._seconds_per_item))
+
+    def _dismiss(self, child: _Process) -> None:
+        """End a child that has nothing left to do."""
+        self._forget(child)
+        if child.ended is None:
+            os.waitpid(child.pid, 0)
+        end_group(child.pid)
+        os.close(child.part)
+
+    # Durability and the end
+
+    def _sync(self, parts: Iterable[int]) -> None:
+        for part in set(parts) & self._unsynced:
+            os.fsync(part)
+        busy = {c.part for c in self._children.values() if c.work is not None}
+        self._unsynced -= set(parts) - busy
+
+    def _sync_in_time(self) -> None:
+        if time.monotonic() >= self._next_sync:
+            for part in self._unsynced:
+                os.fsync(part)
+            self._next_sync = time.monotonic() + _SYNC_SECONDS
+
+    def _shut_down(self) -> None:
+        """End all children, hand back what is not finished, and leave."""
+        for child in self._children.values():
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE
+        for child in self._children.values():
+            if child.ended is None:
+                reap(child.pid, deadline)
+            end_group(child.pid)
+            with suppress(OSError):
+                os.fsync(child.part)
+        self._holdings.hand_back()
+        with suppress(OSError):
+            self._beat.stop()
+            if not self._log.stat().st_size:
+                self._log.unlink()

@@ -201,7 +201,7 @@ def test_these_are_equal(first: Any, second: Any) -> None:
         (np.zeros((0, 2)), np.zeros((0, 3))),
         (np.timedelta64(5, "s"), 5),
         (np.timedelta64(5, "s"), np.datetime64(5, "s")),
-        (np.datetime64("NaT"), np.timedelta64("NaT")),
+        (np.datetime64("NaT"), np.timedelta64("NaT", "s")),
         (np.datetime64("NaT"), float("nan")),
         ({"a": 1}, {"a": 2}),
         ({"a": 1}, [["a", 1]]),

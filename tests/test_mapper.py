@@ -179,7 +179,7 @@ class TestInAFile:
         assert fn.calls == [0, 1, 2, 3, 3, 4, 5]
 
     def test_slow_results_are_written_one_by_one(self, path: Path, store: Store) -> None:
-        """What took a millisecond is in the file before the next row begins."""
+        """What took a millisecond is in the file before the next row begins; each with its own key."""
         there: list[int] = []
 
         def slow(x: int) -> dict[str, Any]:
@@ -187,8 +187,9 @@ class TestInAFile:
             time.sleep(0.002)
             return {}
 
-        map_pspace_hdd_backed(slow, Param(x=range(4)), path, store)
-        assert there == [0, 1, 2, 3]
+        for _ in range(2):
+            map_pspace_hdd_backed(slow, Param(x=range(4)), path, store)
+            assert there == [0, 1, 2, 3]
 
     def test_quick_results_are_written_together(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Thousands of rows do not cost thousands of files."""
@@ -219,6 +220,15 @@ class TestInAFile:
             result = map_pspace_hdd_backed(fn, Param(x=[1, 1, 1, 2]), path, store)
             assert result == {"x": [1, 1, 7, 1, 2], "y": [0, 0, 0, 2, 4]}
         assert fn.calls == [1, 2]
+
+    def test_a_file_without_keys_gets_them(self, path: Path, store: Store) -> None:
+        """The rows that are added may lack what the others were keyed by."""
+        store.save(path, {"x": [1], "y": [0]})
+        fn = Counted()
+        for _ in range(2):
+            result = map_pspace_hdd_backed(fn, Param(x=[1, 2]), path, store, exclude="x")
+            assert result == {"x": [1, None], "y": [0, 4]}
+        assert fn.calls == [2]
 
     def test_a_file_that_tells_nothing_of_its_rows_is_refused(self, path: Path, store: Store) -> None:
         """Neither keys nor all parameters: the error names those that it lacks, and nothing is computed."""

@@ -349,6 +349,13 @@ class TestNpz(ArrayContract):
         with pytest.raises(StoreError, match="CRC"):
             self.store.load(path)
 
+    def test_a_header_that_tells_of_fewer_rows_is_noticed(self, path: Path) -> None:
+        """The checksum is that of the whole column, also where less of it is asked for."""
+        self.store.save(path, {"x": np.arange(20)})
+        path.write_bytes(path.read_bytes().replace(b"(20,)", b"(10,)"))
+        with pytest.raises(StoreError, match="CRC"):
+            self.store.load(path)
+
     def test_it_is_a_zip_without_compression(self, path: Path) -> None:
         """Columns can be mapped into memory by whoever wants that."""
         self.store.save(path, {"x": [1]})

@@ -165,10 +165,10 @@ def _number_words(values: Array) -> tuple[Array, Array] | None:
         return np.zeros(len(values), dtype=np.intp), values.astype(np.int64).view(np.uint64)
     if kind != "f" or size > 8:
         return None
-    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+    with np.errstate(invalid="ignore"):  # signalling NaN
         floats = values.astype(np.float64)
-    whole = (np.floor(floats) == floats) & (floats >= -(2.0**63)) & (floats < 2.0**63)
-    integers = np.where(whole, floats, 0.0).astype(np.int64)
+        whole = (np.floor(floats) == floats) & (floats >= -(2.0**63)) & (floats < 2.0**63)
+        integers = np.where(whole, floats, 0.0).astype(np.int64)
     floats[np.isnan(floats)] = np.nan
     words = np.where(whole, integers.view(np.uint64), floats.view(np.uint64))
     return np.where(whole, _INTEGER, _FLOAT), words

@@ -191,24 +191,30 @@ class Run:
     def merge(self) -> None:
         """Return when all items are worked on, by whomever, and the result is in place."""
         for _ in range(_MOST_PLANS if self.works else 0):
-            if self._plan is not None and (self.plans or self.joins):
+            if self.plans or self.joins:
                 self._working().wait_for_all()
             if not self._lost_by_others():
                 break
             self._say(f"{self.task.name}: computing what was lost with another worker")
             self.plans = True
-            self.split()
-            self._work = None
+            self._plan_again()
         merge(self.workdir, self._current(), self.task, lookup_of(self.task))
 
     def _lost_by_others(self) -> bool:
         """Wait for workers of earlier plans that hold items of this space; return whether they left any behind."""
         accepts = self._current().accepts
         state = look(self.task, self._observer, accepts)
-        if state.newest == self._current().id and state.held:
-            self._wait_for(state.held)
-            state = look(self.task, self._observer, accepts)
-        return state.newest == self._current().id and bool(state.untried.any())
+        if not state.held:
+            return False
+        self._wait_for(state.held)
+        return bool((look(self.task, self._observer, accepts).untried & state.running).any())
+
+    def _plan_again(self) -> None:
+        """Plan what is missing after this command's own plan; a newer one is of somebody who knows better."""
+        if self.workdir.plan_ids()[-1:] != [self._current().id]:
+            raise TemporaryError(f"{self.workdir.path}: another command made a newer plan, and computes the rest")
+        self.split()
+        self._work = None
 
     def _wait_for(self, held: list[Held]) -> None:
         """Return when tokens are done, handed back, or their holders are dead."""

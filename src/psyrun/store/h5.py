@@ -25,7 +25,7 @@ class H5Store(Store):
     def _write(self, path: Path, data: Mapping[str, Array]) -> None:
         import h5py
 
-        with h5py.File(path, "x", track_order=True) as file:
+        with h5py.File(path, "x") as file:
             group = file.create_group(NODE, track_order=True)
             for name, column in data.items():
                 stored, dtype = _storable(np.asanyarray(column))
@@ -68,6 +68,6 @@ def _loaded(node: object) -> Array:
     if dtype is None:
         return column
     target = np.dtype(str(dtype))
-    if target.kind == "U":
+    if target.kind == "U" and column.size:
         return np.char.decode(column, "utf-8", "surrogatepass").astype(target)
     return column.astype(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -14,7 +15,8 @@ import pytest
 
 import psyrun
 from project import PSY_DOIT, Project
-from psyrun.cli import _COMMANDS, cli
+from psyrun.cli import cli
+from psyrun.taskfiles import COMMANDS
 
 GOOD = "from psyrun import Param\npspace = Param(x=[1, 2])\ndef execute(x): return dict(y=x)\n"
 
@@ -27,7 +29,7 @@ def project(tmp_path: Path) -> Project:
 def test_the_table_of_commands_is_the_commands() -> None:
     """Each name in the static table loads, and has a help text of its own."""
     context = cli.make_context("psy-doit", ["--help"], resilient_parsing=True)
-    for name in _COMMANDS:
+    for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
         assert command.name == name
@@ -38,7 +40,7 @@ def test_bare_psy_doit_prints_help(project: Project) -> None:
     """It lists every command and the exit statuses."""
     text = project.run().stdout
     assert text == project.run("--help").stdout
-    assert all(name in text for name in _COMMANDS)
+    assert all(name in text for name in COMMANDS)
     assert "Exit status" in text
 
 
@@ -105,6 +107,7 @@ def test_new_overwrites_nothing(project: Project) -> None:
     [
         ("max_job = 3\n" + GOOD, "task_t.py:1: unknown option 'max_job'. Did you mean 'max_jobs'?"),
         ("pspace = (\n", "task_t.py:1:"),
+        (GOOD.replace("execute", "exceute"), "Did you mean 'execute'?"),
         ("import no_such_module\n", "task_t.py:1: ModuleNotFoundError: No module named 'no_such_module'"),
         ("def execute(x): return {}\n", "pspace is missing"),
         ("from psyrun import Param\npspace = Param(x=1)\n", "execute is missing"),
@@ -208,6 +211,64 @@ def test_clean_asks_and_removes_only_ours(project: Project) -> None:
     project.run("clean", "t", "--yes", status=3)
     assert "holds files that are not psyrun's" in project.run("t", status=4).stderr
     assert (project.path / "psy-work/t/mine").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "list", "test", "run", "logs"])
+def test_taskdir_goes_before_and_after_every_command(project: Project, command: str) -> None:
+    """And is in the commands that messages propose."""
+    project.task("t", GOOD.replace("return", "return 1 if x == 2 else"))
+    project.tasks.rename(project.path / "else where")
+    names = [] if command == "list" else ["t"]
+    done = project.run(command, *names, "--taskdir", "else where", status=None)
+    again = project.run("--taskdir", "else where", command, *names, status=None)
+    assert done.returncode == again.returncode < 2
+    if command == "run":
+        assert "--taskdir 'else where'" in done.stderr
+
+
+def test_mistyped_commands_are_recognised(project: Project) -> None:
+    """The nearest command is proposed; keep and fresh exclude each other."""
+    project.task("walk", GOOD)
+    assert "Or the command: psy-doit status" in project.run("stauts", status=3).stderr
+    assert "psy-doit --help" in project.run("help", status=3).stderr
+    assert "exclude each other" in project.run("walk", "--keep", "--fresh", status=2).stderr
+    assert "is a command" in project.run("new", "status", status=2).stderr
+    assert "psy-doit new foo" in project.run("new", "task_foo.py", status=2).stderr
+
+
+def test_one_bad_task_file_does_not_hide_the_others(project: Project) -> None:
+    """Status tells of it and goes on; the exit status is that of the error."""
+    project.task("a", GOOD)
+    project.task("b", "(")
+    project.task("c", GOOD)
+    done = project.run("status", status=2)
+    assert "a: 0 of 2" in done.stdout
+    assert "c: 0 of 2" in done.stdout
+    assert "task_b.py:1" in done.stderr
+    assert "error" in json.loads(project.run("status", "--json", status=2).stdout)[1]
+
+
+def test_a_mistake_in_what_execute_returns_shows_no_frames_of_ours(project: Project) -> None:
+    """One headline with what was got and what is taken; the same words in test."""
+    project.task("t", GOOD.replace("dict(y=x)", "dict(y=print)"))
+    error = project.run("t", status=1).stderr
+    assert "Traceback" not in error
+    assert error.count("PickleStore") == 1
+    assert "PickleStore" in project.run("test", "t", status=1).stderr
+
+
+def test_an_interpreter_without_psyrun_is_told_before_anything_runs(project: Project) -> None:
+    """Exit status 2."""
+    project.task("t", GOOD + "python = '/nope/python'\n")
+    assert "cannot import psyrun" in project.run("t", status=2).stderr
+    assert not (project.path / "psy-work").exists()
+
+
+def test_sys_exit_in_execute_is_shown(project: Project) -> None:
+    """With its traceback, in test and in run."""
+    project.task("t", "import sys\n" + GOOD.replace("return dict(y=x)", "sys.exit('enough')"))
+    assert "SystemExit: enough" in project.run("test", "t", status=1).stderr
+    assert "SystemExit: enough" in project.run("t", status=1).stderr
 
 
 def test_clean_refuses_while_workers_run(project: Project) -> None:

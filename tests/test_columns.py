@@ -87,7 +87,7 @@ def test_typed_arrays_stay_as_they_are(column: Array) -> None:
         ([1j, None], "complex128", np.nan),
         (["ab", None], "<U2", ""),
         ([b"ab", None], "|S2", b""),
-        ([np.datetime64(0, "s"), None], "<M8[s]", np.datetime64("NaT")),
+        ([np.datetime64(0, "s"), None], "<M8[s]", np.datetime64("NaT", "s")),
         ([2**60 + 1, None], "int64", 0),
         ([None, None], "float64", np.nan),
         ([[1, 2], None], "float64", np.nan),
@@ -136,6 +136,7 @@ def test_lists_of_text_may_be_empty() -> None:
         [["a"], [b"b", b"c"]],
         [[2**53 + 1], [0.5, 1]],
         [np.timedelta64(1, "s"), 1],
+        [np.timedelta64(1, "s"), 0.5],
         [np.datetime64(0, "s"), np.datetime64(0, "D")],
     ],
 )

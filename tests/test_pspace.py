@@ -522,7 +522,7 @@ class TestText:
     def test_times_and_exact_numbers_can_be_read_back(self) -> None:
         """datetime64, timedelta64, long doubles, empty arrays, complex numbers."""
         values = [
-            *(np.datetime64("2020-01-01T10"), np.timedelta64(3, "h"), np.datetime64("NaT"), np.longdouble(1) / 3),
+            *(np.datetime64("2020-01-01T10"), np.timedelta64(3, "h"), np.datetime64("NaT", "s"), np.longdouble(1) / 3),
             *(
                 np.zeros((0, 2)),
                 np.arange(2) * np.timedelta64(1, "s"),

@@ -511,7 +511,7 @@ def test_a_space_that_differs_each_time_is_refused(project: Project) -> None:
 
 
 def test_a_task_that_cannot_start_its_processes_says_why(project: Project) -> None:
-    """setup raises: nothing is run, exit status 75, the cause is named."""
+    """setup raises: nothing is run, exit status 2, cause and next command are named."""
     project.task(
         "t",
         """
@@ -523,7 +523,9 @@ def test_a_task_that_cannot_start_its_processes_says_why(project: Project) -> No
             return {"y": x}
         """,
     )
-    assert "no GPU here" in project.run("t", status=75).stderr
+    error = project.run("t", status=2).stderr
+    assert "no GPU here" in error
+    assert "psy-doit test t --pdb" in error
 
 
 def test_output_of_items_goes_to_the_log(project: Project) -> None:

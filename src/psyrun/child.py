@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TemporaryError, UnsupportedValueError
+from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TaskError, TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
 from psyrun.parts import Writer
 from psyrun.plan import Plan
 from psyrun.processes import FINISHED, PROBLEM, READY, receive, send
-from psyrun.recorder import Recorder
+from psyrun.recorder import Recorder, user_trace
 from psyrun.tasks import Task
 
 POSITION, DONE, FAILED = range(3)
@@ -61,12 +61,9 @@ class Child:
         try:
             self._prepare()
             self._serve()
-        except TemporaryError as error:
-            send(self._channel, PROBLEM, str(error))
-            status = 75
         except PsyrunError as error:
-            send(self._channel, PROBLEM, str(error))
-            status = 2
+            send(self._channel, PROBLEM, [error.exit_code, str(error)])
+            status = error.exit_code
         except BaseException:
             traceback.print_exc()
             status = 70
@@ -86,7 +83,7 @@ class Child:
             what = "code" if task.code != self._plan.code else "parameter space"
             raise TemporaryError(
                 f"the {what} of {task.name} is not the plan's any more (a module that it imports was edited, or it "
-                f"differs each time it is loaded); nothing was run. Type the command again: psy-doit {task.name}"
+                f"differs each time it is loaded); nothing was run. Type the command again: {task.command(task.name)}"
             )
         self._task: Task = task
         self._work = self._plan.work()
@@ -104,12 +101,16 @@ class Child:
         try:
             extra = self._task.setup(self._number)
         except Exception as error:
-            traceback.print_exc()
-            raise PsyrunError(f"setup({self._number}) raised {type(error).__name__}: {error}") from error
+            trace = user_trace(error)
+            traceback.print_exception(type(error), error, trace)
+            raise TaskError(
+                f"setup({self._number}) raised {type(error).__name__}: {error}. "
+                f"To look at it: {self._task.command('test', self._task.name, '--pdb')}"
+            ) from error
         if extra is None:
             return {}
         if not isinstance(extra, Mapping):
-            raise PsyrunError(f"setup({self._number}) returned {extra!r:.60}; it takes a dict or None")
+            raise TaskError(f"setup({self._number}) returned {extra!r:.60}; it takes a dict or None")
         return dict(extra)
 
     def _terminated(self, *_: object) -> None:

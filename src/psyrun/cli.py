@@ -13,19 +13,9 @@ import click
 
 from psyrun import __version__
 from psyrun.errors import PsyrunError, TemporaryError
-from psyrun.taskfiles import TASKDIR
+from psyrun.taskfiles import COMMANDS, TASKDIR
 
-# One line each for `psy-doit --help`, so that it imports none of the modules.
-_COMMANDS = {
-    "list": "Print the names of the tasks.",
-    "test": "Run one item of a task here and now, and print its result.",
-    "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
-    "status": "Print how many items are done, failed, running and missing.",
-    "logs": "Print what the items of a task printed.",
-    "merge": "Write the finished items of a work directory into one file.",
-    "new": "Write the task file of a new task.",
-    "clean": "Remove the work directory of a task, with all its results.",
-}
+_OF_THE_GROUP = ("-h", "--help", "--version")
 
 
 class Commands(click.Group):
@@ -33,11 +23,11 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the table."""
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         module = import_module(f"psyrun.commands.{cmd_name}")
         command: click.Command = module.command
@@ -45,24 +35,17 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``run`` before words that begin with no command."""
-        if not args:
-            args = ["--help"]
-        first = _first_word(args)
-        if first is None:
-            given_to_run = [a for a in args if not a.startswith(("--help", "--version", "-h"))]
-            at = 0 if given_to_run == args else None
-        else:
-            at = None if args[first] in _COMMANDS else 0
-        if at is not None:
-            # Options of the group stay before the command, all others go with it.
-            own, rest = _own_options(args)
-            args = [*own, "run", *rest]
+        own, rest = _own_options(args or ["--help"])
+        word = next((w for w in rest if not w.startswith("-")), None)
+        if rest and rest[0] not in COMMANDS and (word is not None or rest[0] not in _OF_THE_GROUP):
+            rest = ["run", *rest]
+        args = [*own, *rest]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _own_options(args: list[str]) -> tuple[list[str], list[str]]:
@@ -77,19 +60,6 @@ def _own_options(args: list[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(word)
     return own, rest
-
-
-def _first_word(args: list[str]) -> int | None:
-    """Return where the first word stands that is neither an option nor the value of one."""
-    skip = False
-    for i, arg in enumerate(args):
-        if skip:
-            skip = False
-        elif arg in ("--taskdir", "-n"):
-            skip = True
-        elif not arg.startswith("-"):
-            return i
-    return None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -183,6 +183,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
         raise TemporaryError(f"{workdir.path}: another command made a newer plan, and writes the result")
     if path.exists() and not is_ours(workdir, path, manifest):
         _put_aside(workdir, path)
+    _retire(workdir, path, manifest)
     found = write_result(path, columns, task.store)
     write_json(
         workdir.manifest,
@@ -207,6 +208,13 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
 def result_kind(task: Task) -> list[str]:
     """Return what beside the rows decides how the result file looks."""
     return [repr(task.store), *sorted(task.options["exclude_from_result"])]
+
+
+def _retire(workdir: Workdir, path: Path, manifest: dict[str, Any]) -> None:
+    """Move the result of before to the archive if the new one has another name, as with another store."""
+    before = workdir.path / manifest.get("result", {}).get("path", path.name)
+    if before != path and before.parent == workdir.path and is_ours(workdir, before, manifest):
+        workdir.archived(before)
 
 
 def _put_aside(workdir: Workdir, path: Path) -> None:

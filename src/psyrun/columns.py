@@ -95,7 +95,9 @@ def filled(n: int, like: Array) -> Array:
 
 
 def _all_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, (int, float, complex, np.number, np.bool_)) for v in values)
+    kinds = set(map(type, values))
+    # NumPy counts durations among the integers.
+    return np.timedelta64 not in kinds and all(issubclass(k, (int, float, complex, np.number, np.bool_)) for k in kinds)
 
 
 def _of_numbers(values: Sequence[Any]) -> Array | None:

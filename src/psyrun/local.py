@@ -32,7 +32,7 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker told: ``done`` (first and last position), ``problem`` (text), ``pid``, or ``exit`` (status)."""
+    """What a worker told: ``done`` (first and last position), ``problem`` (exit status, text), ``pid``, or ``exit``."""
 
     kind: str
     first: int = 0
@@ -118,7 +118,8 @@ class LocalWorker:
     def _event(self, line: str) -> Event:
         kind, _, rest = line.partition(" ")
         if kind == "problem":
-            return Event(kind, text=json.loads(rest))
+            status, _, text = rest.partition(" ")
+            return Event(kind, int(status), text=json.loads(text))
         numbers = [int(n) for n in rest.split()]
         if kind == "pid":
             self._supervisor = numbers[0]

@@ -216,6 +216,8 @@ def slip(source: ast.Module) -> tuple[int, str, str] | None:
     """Return line, name and option for the first global that nothing reads and that is one slip from an option."""
     read = {n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     for statement in source.body:
+        if isinstance(statement, ast.FunctionDef) and one_slip(statement.name, "execute"):
+            return statement.lineno, statement.name, "execute"
         for target in _outside_definitions(statement):
             if not (isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)):
                 continue

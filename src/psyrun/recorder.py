@@ -92,12 +92,14 @@ class Recorder:
             return
         try:
             self._write(rows)
+            return
         except UnsupportedValueError:
-            for row in rows:
-                self._append_one(row)
+            pass  # it is to be found out which rows
         except TemporaryError as error:
             self._error = error
             raise
+        for row in rows:
+            self._append_one(row)
 
     def _write(self, rows: list[_Row]) -> None:
         numbers, starts, durations, outputs = zip(*rows, strict=True)
@@ -159,7 +161,7 @@ def failure_of(error: BaseException, key: Any, index: int, start: float, duratio
         type=type(error).__name__,
         message=_text_of(error),
         where=f"{last[0].filename}:{last[0].lineno}" if last else "",
-        traceback="".join(traceback.format_exception(type(error), error, trace)),
+        traceback="".join(traceback.format_exception(type(error), error, trace, chain=trace is not None)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,7 @@ from psyrun.parts import read
 from psyrun.plan import Draft, Mask, Plan, ranges_of
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
+from psyrun.shell import run_command
 from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
 from psyrun.work import Work
@@ -81,9 +83,11 @@ class Run:
         """
         if self.task.result.exists() and not self.task.result.is_file():
             raise TaskError(f"resultfile = {str(self.task.result)!r}: is there already, and is not a file")
+        self._check_python()
         self.n_workers = self._choices.n_workers or self.task.scheduler.n_workers() * self.task.options["pool_size"]
         state = look(self.task, self._observer)
         self._check_parameters()
+        self.found_other_code = state.conflict
         if state.conflict:
             if not self._about_code:
                 self._about_code = self._choices.ask(state) if self._choices.ask else ""
@@ -98,6 +102,16 @@ class Run:
         else:
             self.n_chunks = len(self._sizes(state.missing))
         self._plan = state.plan
+
+    def _check_python(self) -> None:
+        """Raise a TaskError if the interpreter that the task names is not there, or lacks psyrun."""
+        python = self.task.options["python"]
+        if python is None or str(python) == sys.executable:
+            return
+        answer = run_command([str(python), "-c", "import psyrun"])
+        if answer.status:
+            last = (answer.errors.strip().splitlines() or ["no answer"])[-1]
+            raise TaskError(f"python = {str(python)!r}: cannot import psyrun ({last}). Such as: {sys.executable!r}")
 
     def _check_parameters(self) -> None:
         for name, column in self.task.pspace.columns(0, _CHECKED_ROWS).items():
@@ -126,8 +140,8 @@ class Run:
             return sorted({*state.accepts, code})
         raise RefusedError(
             f"{task.name}: {int(state.done.sum())} of {len(state.done)} items were computed with other code than "
-            f"{task.path.name} has now. Keep them and compute only the others: psy-doit {task.name} --keep. "
-            f"Put them into the archive and compute all again: psy-doit {task.name} --fresh"
+            f"{task.path.name} has now. Keep them and compute only the others: {task.command(task.name, '--keep')}. "
+            f"Put them into the archive and compute all again: {task.command(task.name, '--fresh')}"
         )
 
     def _sizes(self, todo: Mask) -> list[int]:
@@ -232,7 +246,9 @@ class Run:
 
     def _current(self) -> Plan:
         if self._plan is None:
-            raise TemporaryError(f"{self.workdir.path}: the plan is gone. Type it again: psy-doit {self.task.name}")
+            raise TemporaryError(
+                f"{self.workdir.path}: the plan is gone. Type it again: {self.task.command(self.task.name)}"
+            )
         return self._plan
 
     def _working(self) -> Work:

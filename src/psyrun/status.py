@@ -72,7 +72,6 @@ def report(state: State) -> dict[str, Any]:
         "merged": state.merged,
         "left_out": len(state.left_out),
         "other_code": state.conflict,
-        "rows_by_code": state.codes,
         "damaged_parts": state.damaged,
         "result": str(result) if result.exists() else None,
         "workdir": str(state.task.workdir.path),

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from psyrun.child import FAILED, POSITION, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
-from psyrun.errors import TemporaryError
+from psyrun.errors import PsyrunError, TaskError, TemporaryError
 from psyrun.holdings import Block, Holding, Holdings
 from psyrun.parts import Failure, Writer
 from psyrun.plan import Plan
@@ -143,7 +143,7 @@ class Supervisor:
                 self._deal()
                 if os.getppid() != self._parent:
                     self._stop = True
-        except TemporaryError as error:
+        except PsyrunError as error:
             self._report(error)
         except OSError as error:
             self._report(TemporaryError(f"{error.filename or self.workdir.path}: {error.strerror}"))
@@ -166,9 +166,9 @@ class Supervisor:
     def _told_to_stop(self, *_: object) -> None:
         self._stop = True
 
-    def _report(self, error: TemporaryError) -> None:
+    def _report(self, error: PsyrunError) -> None:
         self._status = error.exit_code
-        self._tell(f"problem {json.dumps(str(error))}")
+        self._tell(f"problem {error.exit_code} {json.dumps(str(error))}")
 
     def _tell(self, line: str) -> None:
         if self._notify >= 0:
@@ -250,7 +250,8 @@ class Supervisor:
         elif kind == FINISHED:
             self._finished(child, content)
         elif kind == PROBLEM:
-            raise TemporaryError(content)
+            status, text = content
+            raise (TaskError if status == TaskError.exit_code else TemporaryError)(text)
 
     def _finished(self, child: _Process, seconds: float) -> None:
         if child.work is not None:

@@ -1,4 +1,4 @@
-"""The names of task files. Apart from `psyrun.tasks` so that listing them imports nothing heavy."""
+"""The names of task files and commands. Apart from `psyrun.tasks` so that listing them imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ TASKDIR = "psy-tasks"
 CONFIG = "psy-conf.py"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What the name of a task may be."""
+
+# One line each for `psy-doit --help`, so that it imports none of the modules.
+COMMANDS = {
+    "list": "Print the names of the tasks.",
+    "test": "Run one item of a task here and now, and print its result.",
+    "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
+    "status": "Print how many items are done, failed, running and missing.",
+    "logs": "Print what the items of a task printed.",
+    "merge": "Write the finished items of a work directory into one file.",
+    "new": "Write the task file of a new task.",
+    "clean": "Remove the work directory of a task, with all its results.",
+}
 
 _FILE = re.compile(rf"task_({NAME})\.py")
 

@@ -7,6 +7,7 @@ import difflib
 import inspect
 import os
 import re
+import shlex
 import stat
 import sys
 import traceback
@@ -24,7 +25,7 @@ from psyrun.options import OPTIONS, resolved, slip
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
 from psyrun.store import Store
-from psyrun.taskfiles import CONFIG, NAME, task_names, task_path
+from psyrun.taskfiles import CONFIG, NAME, TASKDIR, task_names, task_path
 from psyrun.workdir import Workdir
 
 __all__ = ["Task", "find_task", "load_task", "task_from_source", "task_names"]
@@ -94,6 +95,12 @@ class Task:
         """The path of the merged result."""
         given = self.options["resultfile"]
         return self.cwd / given if given else self.workdir.path / f"result{self.store.ext}"
+
+    def command(self, *words: str) -> str:
+        """Return what to type for this task: ``psy-doit <words>``, with --taskdir where it is needed."""
+        taskdir = self.path.parent
+        where = () if taskdir == self.cwd / TASKDIR else ("--taskdir", os.path.relpath(taskdir, self.cwd))
+        return shlex.join(["psy-doit", *words, *where])
 
     @cached_property
     def code(self) -> str:

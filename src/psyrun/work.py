@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from psyrun.claims import DONE, HELD, OPEN, Observer, Token
-from psyrun.errors import TemporaryError
+from psyrun.errors import PsyrunError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
 from psyrun.plan import Plan
 from psyrun.progress import Progress
@@ -61,7 +61,7 @@ class Work:
         self._restarts = 0
         self._ran_before = 0
         self._told: set[str] = set()
-        self._problem = ""
+        self._problem: PsyrunError | None = None
         self._read_done()
 
     def wait_for(self, number: int) -> None:
@@ -91,7 +91,8 @@ class Work:
                 self._cover(event.first, event.last)
                 self._restarts = 0
             elif event.kind == "problem":
-                self._problem = event.text
+                kind = TaskError if event.first == TaskError.exit_code else TemporaryError
+                self._problem = kind(f"{self._task.name}: {event.text}")
             elif event.kind == "exit":
                 self._exited(event.first)
         if self._progress is not None:
@@ -100,14 +101,14 @@ class Work:
 
     def _exited(self, status: int) -> None:
         self._ran_before += self._worker.counts()[0]
-        if self._problem:
-            raise TemporaryError(f"{self._task.name}: {self._problem}")
+        if self._problem is not None:
+            raise self._problem
         self._restarts += 1  # also when it found nothing to claim, so that no trouble makes this go round for ever
         name = self._task.name
         if self._restarts > _MOST_RESTARTS:
             raise TemporaryError(
                 f"{name}: the worker ended {self._restarts} times (status {status}) without finishing a chunk. "
-                f"What it finished is on record; see psy-doit logs {name}, then run it again"
+                f"What it finished is on record; see {self._task.command('logs', name)}, then run it again"
             )
         if status:
             self._say(f"{name}: the worker ended (status {status}); another one takes what is left")
@@ -138,7 +139,9 @@ class Work:
         self._read_done()
         if any(chunk.left > 0 for chunk in self._chunks):
             name = self._task.name
-            raise TemporaryError(f"{name}: another command replaced the plan. Type it again: psy-doit {name}")
+            raise TemporaryError(
+                f"{name}: another command replaced the plan. Type it again: {self._task.command(name)}"
+            )
 
     def _say(self, line: str) -> None:
         if self._progress is not None and line not in self._told:

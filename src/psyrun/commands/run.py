@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from psyrun.errors import TemporaryError
+from psyrun.errors import NoSuchTaskError, TemporaryError
 from psyrun.local import LocalWorker
 from psyrun.scheduler import available_cores
 from psyrun.state import State, look
 from psyrun.status import grouped
+from psyrun.taskfiles import COMMANDS
 from psyrun.tasks import find_task, load_task
 
 if TYPE_CHECKING:
@@ -34,32 +37,49 @@ def _number_of_workers(ctx: click.Context, parameter: click.Parameter, value: st
 @click.command("run")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-n", "n_workers", metavar="N|auto", callback=_number_of_workers, help="How many items run at a time.")
-@click.option("--keep", "code", flag_value="keep", help="Keep rows that other code computed; run what is missing.")
-@click.option("--fresh", "code", flag_value="fresh", help="Put rows that other code computed into the archive.")
+@click.option("--keep", is_flag=True, help="Keep rows that other code computed; run what is missing.")
+@click.option("--fresh", is_flag=True, help="Put rows that other code computed into the archive; compute them again.")
 @click.pass_obj
-def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, code: str | None) -> int:
+def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: bool, fresh: bool) -> int:
     """Compute the items of tasks that are missing, and merge all into one file a task."""
+    if keep and fresh:
+        raise click.UsageError("--keep and --fresh exclude each other")
     for name in names:
-        find_task(name, taskdir)
+        _check_name(name, taskdir)
     worker = LocalWorker()  # before any task file runs
     try:
         from psyrun.run import Choices, Run
         from psyrun.steps import Steps
 
-        choices = Choices(n_workers, code or "", _ask if sys.stdin.isatty() and sys.stdout.isatty() else None)
+        code = "keep" if keep else "fresh" if fresh else ""
+        choices = Choices(n_workers, code, _ask if sys.stdin.isatty() and sys.stdout.isatty() else None)
         runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             run.prepare()
+            if fresh and not run.found_other_code:
+                told = f"{run.task.name}: no rows of other code, so --fresh archives nothing. To compute all again: "
+                click.echo(told + run.task.command("clean", run.task.name), err=True)
         Steps(runs).execute()
     except KeyboardInterrupt:
         worker.stop()
-        click.echo(
-            f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {' '.join(names)}", err=True
-        )
+        again = shlex.join(sys.argv[1:])
+        click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {again}", err=True)
         return 130
     finally:
         worker.close()
     return max(_summary(run) for run in runs)
+
+
+def _check_name(name: str, taskdir: Path) -> None:
+    """Raise a NoSuchTaskError if there is no such task; the word may be a mistyped command."""
+    try:
+        find_task(name, taskdir)
+    except NoSuchTaskError as error:
+        meant = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = (
+            f" Or the command: psy-doit {meant[0]}" if meant else " For help: psy-doit --help" if name == "help" else ""
+        )
+        raise NoSuchTaskError(f"{error}{hint}") from None
 
 
 def _ask(state: State) -> str:
@@ -82,22 +102,27 @@ def _summary(run: Run) -> int:
     result = _shown(run.task.result)
     click.echo(f"{run.task.name}: {n_done} of {n} items done: {result}", err=True)
     for group in grouped(state):
-        click.echo(f"\n{group.traceback.rstrip()}\n{group.headline()}", err=True)
-        click.echo(f"    try it: psy-doit test {run.task.name} --item {group.item} --pdb", err=True)
+        trace = f"{group.traceback.rstrip()}\n" if group.where else ""
+        click.echo(f"\n{trace}{group.headline()}", err=True)
+        words = ("test", run.task.name, "--item", str(group.item), *(["--pdb"] if group.where else []))
+        click.echo(f"    try it: {run.task.command(*words)}", err=True)
     if state.failures:
-        click.echo(f"\n{len(state.failures)} failed; psy-doit {run.task.name} tries them again", err=True)
+        click.echo(f"\n{len(state.failures)} failed; {run.task.command(run.task.name)} tries them again", err=True)
         return 1
     for item, why in list(state.left_out.items())[:_SHOWN]:
         click.echo(f"item {item} is done, but not in the file: {why}", err=True)
     if state.left_out:
         click.echo(
-            f"\n{len(state.left_out)} rows do not fit into the columns of {result}; nothing of them is lost. "
-            f"To have all rows in one file: store = psyrun.PickleStore(), then psyrun computes nothing again",
+            f"\nitems left out of {result}: {len(state.left_out)}; nothing of them is lost. To have all in one file: "
+            f"store = psyrun.PickleStore() in {run.task.path.name}, then {run.task.command(run.task.name)}; "
+            "nothing is computed again",
             err=True,
         )
         return 1
     if not state.complete:
-        raise TemporaryError(f"{n - n_done} items were not computed; type the command again: psy-doit {run.task.name}")
+        raise TemporaryError(
+            f"{n - n_done} items were not computed; type the command again: {run.task.command(run.task.name)}"
+        )
     return 0
 
 

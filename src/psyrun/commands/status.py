@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
 
+from psyrun.errors import PsyrunError
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look
-from psyrun.status import grouped, report
+from psyrun.status import SCHEMA_VERSION, grouped, report
 from psyrun.taskfiles import task_names
 from psyrun.tasks import load_task
 
@@ -22,16 +24,27 @@ _SHOWN_RANGES = 20
 @click.option("-v", "--verbose", is_flag=True, help="Say which items, and how they failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with a schema_version.")
 @click.pass_obj
-def command(taskdir: Path, names: tuple[str, ...], verbose: bool, as_json: bool) -> None:
+def command(taskdir: Path, names: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     """Print where tasks stand (default: all). Changes nothing."""
-    states = [look(load_task(name, taskdir)) for name in names or task_names(taskdir)]
+    worst = 0
+    reports = []
+    for name in names or task_names(taskdir):
+        try:
+            state = look(load_task(name, taskdir))
+        except PsyrunError as error:  # the others are still of interest
+            worst = max(worst, error.exit_code)
+            reports.append({"schema_version": SCHEMA_VERSION, "task": name, "error": str(error)})
+            if not as_json:
+                click.echo(f"{name}: {error}", err=True)
+            continue
+        reports.append(report(state))
+        if not as_json:
+            _print(state, reports[-1], verbose)
     if as_json:
-        click.echo(json.dumps([report(state) for state in states], indent=1))
-        return
-    for state in states:
-        _print(state, report(state), verbose)
-    if not states:
+        click.echo(json.dumps(reports, indent=1))
+    elif not reports:
         click.echo(f"psy-doit: no task files in {taskdir}. Begin with: psy-doit new NAME", err=True)
+    return worst
 
 
 def _print(state: State, told: dict[str, Any], verbose: bool) -> None:
@@ -40,17 +53,18 @@ def _print(state: State, told: dict[str, Any], verbose: bool) -> None:
     parts += [f"{told[f'n_{what}']} {what}" for what in ("failed", "running", "missing") if told[f"n_{what}"]]
     click.echo(f"{name}: {', '.join(parts)}")
     if told["other_code"]:
-        click.echo(f"  computed with other code than the task file has now: psy-doit {name} --keep, or --fresh")
+        choices = f"{state.task.command(name, '--keep')}, or --fresh"
+        click.echo(f"  computed with other code than the task file has now: {choices}")
     if told["damaged_parts"]:
         click.echo(f"  unreadable stretches in {len(told['damaged_parts'])} parts; their items count as missing")
     for item, why in state.left_out.items():
         click.echo(f"  item {item} is done, but not in the file: {why}")
     if told["complete"] and not told["merged"]:
-        click.echo(f"  not merged yet: psy-doit {name}")
+        click.echo(f"  not merged yet: {state.task.command(name)}")
     elif told["complete"]:
         click.echo(f"  result: {told['result']}")
-    elif not told["n_running"]:
-        click.echo(f"  to compute the others: psy-doit {name}")
+    elif not told["n_running"] and not told["other_code"]:
+        click.echo(f"  to compute the others: {state.task.command(name)}")
     if verbose:
         _print_details(state, told)
 
@@ -64,7 +78,11 @@ def _print_details(state: State, told: dict[str, Any]) -> None:
     for worker in told["workers"]:
         click.echo(f"  worker {worker['worker']} on {worker['host']}, process {worker['pid']}")
     for group in grouped(state):
-        click.echo(f"  {group.headline()}: psy-doit test {told['task']} --item {group.item} --pdb")
+        click.echo(
+            f"  {group.headline()}: {state.task.command('test', told['task'], '--item', str(group.item), '--pdb')}"
+        )
+        if group.where:
+            click.echo(textwrap.indent(group.traceback.rstrip(), "    "))
 
 
 def _ranges(mask: Mask) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from psyrun.arrays import plain
+from psyrun.cells import cell
 from psyrun.child import check_outputs
 from psyrun.collect import shown_assignment
-from psyrun.columns import settled
 from psyrun.errors import TaskError
 from psyrun.recorder import user_trace
 from psyrun.tasks import Task, load_task
@@ -29,19 +29,23 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
     """Run one item of a task here and now, and print its result. Nothing is recorded."""
     task = load_task(name, taskdir)
     n = len(task.pspace)
+    if not n:
+        raise TaskError(f"the parameter space of {name} is empty; there is nothing to run")
     if not 0 <= item < n:
         raise TaskError(f"{name} has {n} items, numbered 0 to {n - 1}; there is no item {item}")
     click.echo(name)
     sys.stdout.flush()
     try:
         row = _run(task, item)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         trace = user_trace(error)
-        traceback.print_exception(type(error), error, trace)
-        if debug:
-            pdb.post_mortem(trace or error.__traceback__)
-        else:
-            click.echo(f"To look at it in the debugger: psy-doit test {name} --item {item} --pdb", err=True)
+        traceback.print_exception(type(error), error, trace, chain=trace is not None)
+        if debug and trace is not None:
+            pdb.post_mortem(trace)
+        elif trace is not None:
+            click.echo(
+                f"To look at it in the debugger: {task.command('test', name, '--item', str(item), '--pdb')}", err=True
+            )
         return 1
     click.echo(f"item {item} ({shown_assignment(task.pspace[item])}):")
     for column, value in row.items():
@@ -59,5 +63,5 @@ def _run(task: Task, item: int) -> dict[str, Any]:
     excluded = set(task.options["exclude_from_result"])
     for name, value in row.items():
         if name not in excluded:
-            settled(name, [value], task.store.holds_objects)
+            cell(name, value, task.store.holds_objects)
     return {name: v for name, v in row.items() if name not in assignment and name not in excluded}

@@ -56,6 +56,8 @@ _SHOWN_ROWS = 1000
 # As many rows of an inner factor are kept while the outer one advances, and numbers of a view made at a time.
 _KEPT_ROWS = 1 << 14
 _NAN = float("nan")
+# Values of these kinds are copied on the way in and out; a tuple may hold others of them.
+_CAN_CHANGE = (list, tuple, Mapping, set, np.ndarray)
 
 
 def dict_concat(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -293,7 +295,7 @@ class _Axis:
             self.mutable = False
         else:
             values = [value] if self._scalar else list(value)
-            self.mutable = any(issubclass(t, (list, tuple, Mapping, np.ndarray)) for t in set(map(type, values)))
+            self.mutable = any(issubclass(t, _CAN_CHANGE) for t in set(map(type, values)))
             self._values = copy.deepcopy(values) if self.mutable else values
 
     def rows(self, at: Selection, as_plain: bool) -> Iterable[Any]:

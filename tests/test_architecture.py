@@ -16,7 +16,7 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "shell", "files", "arrays", "keys", "columns", "pspace", "store", "mapper"),
+    *("errors", "shell", "files", "arrays", "keys", "columns", "axes", "pspace", "store", "mapper"),
     *("backend", "scheduler", "digest", "options", "taskfiles", "workdir", "claims", "cells", "parts"),
     *("tasks", "plan", "record", "collect", "provenance", "processes", "recorder", "child"),
     *("holdings", "supervisor", "worker", "local"),
@@ -40,7 +40,7 @@ DOORS = {
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 60
 # To be divided.
-LONG_FILES = {"pspace.py": 700}
+LONG_FILES = {"pspace.py": 620}
 
 
 def files() -> list[Path]:

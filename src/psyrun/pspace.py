@@ -21,17 +21,18 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from itertools import repeat
 from operator import or_
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array, evaluable, exact_array, join, objects, plain, plain_list
+from psyrun.arrays import Array, evaluable, join, objects
+from psyrun.axes import Axis, Indices, Selection, indices_of, is_sequence, materialised, where
 from psyrun.errors import AmbiguousOperationError
 from psyrun.keys import Lanes, find, finish, occurrences, value_lanes
 
@@ -47,17 +48,10 @@ __all__ = [
     "missing",
 ]
 
-Indices = npt.NDArray[np.int64]
-
-Selection: TypeAlias = range | Indices
-"""Row numbers, all of them valid: a range of step 1, for which there are shorter ways, or any numbers in an array."""
-
 _SHOWN_ROWS = 1000
 # As many rows of an inner factor are kept while the outer one advances, and numbers of a view made at a time.
 _KEPT_ROWS = 1 << 14
 _NAN = float("nan")
-# Values of these kinds are copied on the way in and out; a tuple may hold others of them.
-_CAN_CHANGE = (list, tuple, Mapping, set, np.ndarray)
 
 
 def dict_concat(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -133,7 +127,7 @@ class ParameterSpace(ABC):
 
     def _keys(self, at: Selection) -> Lanes:
         lanes = self._lanes(at, frozenset(self.parameters))
-        return finish(lanes, 0 if self._distinct else self._occurrences(_indices(at)))
+        return finish(lanes, 0 if self._distinct else self._occurrences(indices_of(at)))
 
     def _range(self, start: int, stop: int | None) -> range:
         start, stop, _ = slice(start, stop).indices(len(self))
@@ -270,88 +264,6 @@ def _unknown_names(unknown: Iterable[str], space: ParameterSpace) -> str:
     return f"unknown parameters {', '.join(sorted(unknown))}: the space has {', '.join(space.parameters) or 'none'}"
 
 
-def _indices(at: Selection) -> Indices:
-    return np.arange(at.start, at.stop, at.step) if isinstance(at, range) else at
-
-
-def _where(at: Selection) -> slice | Indices:
-    return slice(at.start, at.stop) if isinstance(at, range) else at
-
-
-class _Axis:
-    """The values of one name in a `Param`: as written, as an array, as lanes. A scalar is held once."""
-
-    def __init__(self, name: str, value: Any, length: int):
-        self.name = name
-        self._length = length
-        self._scalar = not _is_sequence(value)
-        self._values: Sequence[Any] | Array
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            self._values = np.array(value)
-            self._values.setflags(write=False)
-            self.mutable = value.ndim > 1
-        elif isinstance(value, range) and all(-(2**63) <= n < 2**63 for n in (value.start, value.stop, value.step)):
-            self._values = value
-            self.mutable = False
-        else:
-            values = [value] if self._scalar else list(value)
-            self.mutable = any(issubclass(t, _CAN_CHANGE) for t in set(map(type, values)))
-            self._values = copy.deepcopy(values) if self.mutable else values
-
-    def rows(self, at: Selection, as_plain: bool) -> Iterable[Any]:
-        own = self._values
-        if self._scalar:
-            return repeat(plain(own[0]) if as_plain else own[0], len(at))
-        values: Sequence[Any] | Array
-        if isinstance(own, np.ndarray):
-            values = own[_where(at)]
-        else:
-            values = own[at.start : at.stop] if isinstance(at, range) else [own[i] for i in at.tolist()]
-        return plain_list(values) if as_plain and not isinstance(values, range) else values
-
-    def column(self, at: Selection) -> Array:
-        column: Array = self._array[_where(at)]
-        return copy.deepcopy(column) if column.dtype == object and self.mutable else column
-
-    @cached_property
-    def _array(self) -> Array:
-        if isinstance(self._values, range):
-            array: Array = np.arange(self._values.start, self._values.stop, self._values.step, dtype=np.int64)
-        else:
-            array = self._values if isinstance(self._values, np.ndarray) else exact_array(self._values)
-        array.setflags(write=False)
-        return self._spread(array)
-
-    @cached_property
-    def lanes(self) -> Lanes:
-        own = self._array[: len(self._values)]
-        return self._spread(value_lanes(self.name, own if own.dtype.kind in "biuf" else self._values))
-
-    def _spread(self, array: Array) -> Array:
-        return np.broadcast_to(array, (self._length, *array.shape[1:])) if self._scalar else array
-
-
-def _is_sequence(value: Any) -> bool:
-    if isinstance(value, (str, bytes, Mapping)):
-        return False
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__")
-
-
-def _materialised(name: str, value: Any) -> Any:
-    """Return series as arrays, iterators as lists and arrays without axes as scalars; refuse what has no order."""
-    if isinstance(value, (set, frozenset)):
-        raise TypeError(f"parameter {name!r} is a set, which has no order; give it as sorted(...)")
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"parameter {name!r} is a masked array; give its compressed() or filled(...)")
-    if hasattr(value, "to_numpy"):
-        value = value.to_numpy()
-    if isinstance(value, np.ndarray) and not value.ndim:
-        return value[()]
-    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
-        return list(value)
-    return value
-
-
 class Param(ParameterSpace):
     """Rows written out: sequences of one length, and scalars that go with every row.
 
@@ -373,14 +285,14 @@ class Param(ParameterSpace):
     """
 
     def __init__(self, /, **params: Any):
-        params = {name: _materialised(name, value) for name, value in params.items()}
-        lengths = {name: len(value) for name, value in params.items() if _is_sequence(value)}
+        params = {name: materialised(name, value) for name, value in params.items()}
+        lengths = {name: len(value) for name, value in params.items() if is_sequence(value)}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
             raise ValueError(f"parameters of one Param need the same number of values: {told}. Join them with * ?")
         self._length = next(iter(lengths.values()), 1)
         self.parameters = tuple(params)
-        self._axes = [_Axis(name, value, self._length) for name, value in params.items()]
+        self._axes = [Axis(name, value, self._length) for name, value in params.items()]
 
     def __len__(self) -> int:
         return self._length
@@ -398,7 +310,7 @@ class Param(ParameterSpace):
         total = np.zeros((len(at), 2), dtype=np.uint64)
         for axis in self._axes:
             if axis.name in names:
-                total += axis.lanes[_where(at)]
+                total += axis.lanes[where(at)]
         return total
 
     @cached_property
@@ -456,7 +368,7 @@ class Product(ParameterSpace):
     def _columns(self, at: Selection) -> dict[str, Array]:
         width = len(self.right)
         if not isinstance(at, range) or not 0 < width <= len(at):
-            outer, inner = self._factors(_indices(at))
+            outer, inner = self._factors(indices_of(at))
             return self.left._columns(outer) | self.right._columns(inner)
         lefts, part = self._outer(at)
         left, right = self.left._columns(lefts), self.right._columns(range(width))
@@ -466,7 +378,7 @@ class Product(ParameterSpace):
     def _lanes(self, at: Selection, names: frozenset[str]) -> Lanes:
         width = len(self.right)
         if not isinstance(at, range) or not 0 < width <= len(at):
-            outer, inner = self._factors(_indices(at))
+            outer, inner = self._factors(indices_of(at))
             return self.left._lanes(outer, names) + self.right._lanes(inner, names)
         lefts, part = self._outer(at)
         left, right = self.left._lanes(lefts, names), self.right._lanes(range(width), names)
@@ -596,10 +508,10 @@ class Rows(ParameterSpace):
     def _numbers(self, at: Selection) -> Selection:
         own = self._at
         if not isinstance(own, range):
-            return own[_where(at)]
+            return own[where(at)]
         if own.step == 1 and isinstance(at, range):
             return range(own.start + at.start, own.start + at.stop)
-        return own.start + _indices(at) * own.step
+        return own.start + indices_of(at) * own.step
 
     def _rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
         if isinstance(at, range) and isinstance(self._at, range) and self._at.step == 1:

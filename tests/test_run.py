@@ -176,6 +176,17 @@ def test_overwrite_dirty_means_fresh(project: Project) -> None:
     assert list((project.path / "psy-work/t/archive").rglob("result.npz"))
 
 
+def test_keep_on_the_command_line_wins_over_overwrite_dirty(project: Project) -> None:
+    """Somebody who types --keep gets the old rows, and nothing is archived."""
+    text = "from psyrun import Param\npspace = Param(x=[1])\noverwrite_dirty = True\n"
+    project.task("t", text + "def execute(x): return dict(y=x)\n")
+    project.run("t")
+    project.task("t", text + "def execute(x): return dict(y=-x)\n")
+    project.run("t", "--keep")
+    assert project.result("t")["y"].tolist() == [1]
+    assert not (project.path / "psy-work/t/archive").exists()
+
+
 def test_several_tasks_run_one_after_another(project: Project) -> None:
     """The exit status is the worst."""
     square(project, 1)

@@ -62,7 +62,8 @@ class Run:
         self.workdir = task.workdir
         self.progress: Progress | None = None
         self._choices = choices
-        self._about_code = choices.code
+        # What the command line says wins over the task file, and that over a question.
+        self._about_code = choices.code or (FRESH if task.options["overwrite_dirty"] else "")
         self._worker = worker
         # One for the whole command: it must watch a silent worker for as long as it takes.
         self._observer = Observer(self.workdir.beats, ttl_seconds())
@@ -134,7 +135,7 @@ class Run:
         code, task = self.task.code, self.task
         if code in state.accepts:
             return state.accepts
-        if not state.conflict or self._about_code == FRESH or task.options["overwrite_dirty"]:
+        if not state.conflict or self._about_code == FRESH:
             return [code]
         if self._about_code == KEEP:
             return sorted({*state.accepts, code})

@@ -16,7 +16,7 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "shell", "files", "arrays", "keys", "columns", "axes", "pspace", "store", "mapper"),
+    *("errors", "shell", "files", "arrays", "keys", "columns", "streams", "axes", "pspace", "store", "mapper"),
     *("backend", "scheduler", "digest", "options", "taskfiles", "workdir", "claims", "cells", "parts"),
     *("tasks", "plan", "record", "collect", "provenance", "processes", "recorder", "child"),
     *("holdings", "supervisor", "worker", "local"),
@@ -113,7 +113,7 @@ def test_stores_and_schedulers_know_neither_each_other_nor_tasks() -> None:
     assert own(imports(MODULES["scheduler"])) <= {"errors", "shell", "files"}
     for module in MODULES:
         if module.split(".")[0] == "store":
-            assert own(imports(MODULES[module])) <= {"errors", "files", "arrays", "columns", "store"}
+            assert own(imports(MODULES[module])) <= {"errors", "files", "arrays", "columns", "streams", "store"}
 
 
 @pytest.mark.parametrize("package", DOORS)

@@ -128,8 +128,7 @@ def write_result(path: Path, columns: dict[str, Array], store: Store) -> os.stat
     beside = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        store.save(beside, columns)
-        _verify(store.load(beside, keys=True), columns, path)
+        store.save_verified(beside, columns)
         found = beside.stat()  # before it can be another command's file
         beside.replace(path)
         sync_directory(path.parent)
@@ -137,21 +136,9 @@ def write_result(path: Path, columns: dict[str, Array], store: Store) -> os.stat
     except OSError as error:
         raise TemporaryError(f"{path}: the result cannot be written: {error.strerror or error}") from error
     except StoreError as error:
-        raise TemporaryError(f"{path}: the result cannot be read back: {error}") from error
+        raise TemporaryError(f"{path}: the result cannot be written: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _verify(found: dict[str, Array], written: dict[str, Array], path: Path) -> None:
-    wrong = [name for name in written if name not in found or not _same(found[name], written[name])]
-    if wrong:
-        raise TemporaryError(f"{path}: reading the new result back gave other rows ({', '.join(wrong)})")
-
-
-def _same(a: Array, b: Array) -> bool:
-    if a.shape != b.shape or b.dtype == object:
-        return a.shape == b.shape
-    return bool(np.array_equal(a, b, equal_nan=b.dtype.kind in "fcMm"))
 
 
 def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from psyrun import columns as _columns
 from psyrun.arrays import Array
 from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.files import replacing
+from psyrun.streams import Column, Summary, Watched, is_stream, whole
 
 
 class Store(ABC):
@@ -33,8 +34,8 @@ class Store(ABC):
     KEYS: ClassVar[str] = _columns.KEYS
 
     @abstractmethod
-    def _write(self, path: Path, data: Mapping[str, Array]) -> None:
-        """Write columns to a new file."""
+    def _write(self, path: Path, data: Mapping[str, Column]) -> None:
+        """Write columns to a new file. Those that are streams should be written piece by piece."""
 
     @abstractmethod
     def _read(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
@@ -43,14 +44,19 @@ class Store(ABC):
         An exception means to `load` that the file is damaged.
         """
 
-    def save(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
+    def _pieces(self, path: Path, name: str) -> Iterator[Array]:
+        """Yield the rows of one column in pieces, in order."""
+        yield self._read(path, [name])[name]
+
+    def save(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Column]) -> None:
         """Write columns to a file, in place of what it held.
 
         Parameters
         ----------
         filename : path
         data : dict of sequences
-            All of the same length n; values as `psyrun.columns.settled` takes them.
+            All of the same length n; values as `psyrun.columns.settled` takes them, or a `psyrun.streams.Stream` of
+            numbers or times.
 
         Raises
         ------
@@ -62,6 +68,29 @@ class Store(ABC):
         settled = self._settled(data)
         with replacing(filename) as beside:
             self._write(beside, settled)
+
+    def save_verified(self, filename: str | Path, data: Mapping[str, Column]) -> None:
+        """Write columns to a new file and read it back; neither file nor columns need to fit into memory.
+
+        Raises
+        ------
+        StoreError
+            What was read is not what was written.
+        """
+        path = Path(filename)
+        watched = {name: Watched(column) for name, column in data.items()}
+        self.save(path, watched)
+        for name, column in watched.items():
+            found = Summary()
+            try:
+                for piece in self._pieces(path, name):
+                    found.add(piece)
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:
+                raise StoreError(f"{path}: column {name!r} cannot be read back: {error}") from error
+            if found != column.summary:
+                raise StoreError(f"{path}: reading the new file back gave another column {name!r}")
 
     def load(
         self,
@@ -113,16 +142,19 @@ class Store(ABC):
     def append(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
         """Add rows to a file, or make it; a column that either lacks has no value in its rows."""
         path = Path(filename)
-        new = self._settled(data)
+        new = {name: whole(column) for name, column in self._settled(data).items()}
         old = self._whole(path) if path.exists() else {}
         self.save(path, _columns.stacked(old, new, self.holds_objects) if old else new)
 
-    def _settled(self, data: Mapping[str, Sequence[Any] | Array]) -> dict[str, Array]:
-        """Return the columns as arrays, checked."""
-        settled: dict[str, Array] = {}
+    def _settled(self, data: Mapping[str, Sequence[Any] | Column]) -> dict[str, Column]:
+        """Return the columns as arrays, checked; streams as they are."""
+        settled: dict[str, Column] = {}
         for name, values in data.items():
             if not isinstance(name, str) or not name or not name.isprintable():
                 raise UnsupportedValueError(f"{name!r} cannot name a column; it takes text that can be printed")
+            if is_stream(values):
+                settled[name] = values
+                continue
             if name == _columns.N_ITEMS:
                 settled[name] = np.asarray(values)
                 continue
@@ -131,7 +163,7 @@ class Store(ABC):
                     f"column {name!r} is {values!r:.60}; it takes a list or array, a value a row"
                 )
             settled |= _columns.settled(name, values, self.holds_objects)
-        heights = {name: len(column) for name, column in settled.items() if name != _columns.N_ITEMS}
+        heights = {name: column.shape[0] for name, column in settled.items() if name != _columns.N_ITEMS}
         if len(set(heights.values())) > 1:
             told = ", ".join(f"{name} has {n}" for name, n in heights.items())
             raise ValueError(f"columns of one file need the same number of rows: {told}")

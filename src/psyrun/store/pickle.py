@@ -11,6 +11,7 @@ import numpy as np
 
 from psyrun.arrays import Array
 from psyrun.store.base import Store
+from psyrun.streams import Column, whole
 
 
 class PickleStore(Store):
@@ -19,9 +20,9 @@ class PickleStore(Store):
     ext: ClassVar[str] = ".pkl"
     holds_objects: ClassVar[bool] = True
 
-    def _write(self, path: Path, data: Mapping[str, Array]) -> None:
+    def _write(self, path: Path, data: Mapping[str, Column]) -> None:
         with path.open("xb") as file:
-            pickle.dump(dict(data), file, protocol=4)
+            pickle.dump({name: whole(column) for name, column in data.items()}, file, protocol=4)
 
     def _read(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
         with path.open("rb") as file:

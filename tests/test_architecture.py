@@ -17,8 +17,8 @@ SOURCE = Path(psyrun.__file__).parent
 # Each imports only what stands before it.
 ORDER = [
     *("errors", "shell", "files", "arrays", "keys", "columns", "streams", "axes", "pspace", "store", "mapper"),
-    *("backend", "scheduler", "digest", "options", "taskfiles", "workdir", "claims", "cells", "parts"),
-    *("tasks", "plan", "record", "collect", "provenance", "processes", "recorder", "child"),
+    *("backend", "scheduler", "digest", "options", "taskfiles", "workdir", "claims", "cells", "parts", "scan"),
+    *("tasks", "plan", "record", "gather", "collect", "provenance", "processes", "recorder", "child"),
     *("holdings", "supervisor", "worker", "local"),
     *("progress", "state", "status", "work", "run", "steps", "commands", "cli", "__main__"),
 ]

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from psyrun import collect
 from psyrun.arrays import Array
 from psyrun.collect import is_ours, merge, result_columns, write_result
 from psyrun.errors import TaskError, TemporaryError, UnsupportedValueError
@@ -325,14 +324,14 @@ def test_a_merge_that_ends_before_its_manifest_loses_nothing(workdir: Workdir, m
     """The next one makes both again."""
     add(workdir, "a", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(collect, "write_json", interrupted)
+        patch.setattr(Workdir, "write_manifest", interrupted)
         with pytest.raises(KeyboardInterrupt):
             merged(workdir)
     add(workdir, "a", 2)
     assert merged(workdir)["x"].tolist() == [1, 2]
 
 
-def interrupted(path: Path, content: Any) -> None:
+def interrupted(workdir: Workdir, content: Any) -> None:
     """End like a user who pressed Ctrl-C."""
     raise KeyboardInterrupt
 

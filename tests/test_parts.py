@@ -24,10 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from psyrun import cells, parts
+from psyrun import cells, scan
 from psyrun.arrays import exact_array
 from psyrun.errors import TemporaryError, UnsupportedValueError
-from psyrun.parts import Failure, Part, Writer
+from psyrun.parts import Failure, Writer
+from psyrun.scan import Part
 
 Row = dict[str, Any]
 
@@ -162,12 +163,12 @@ def test_rows_come_back_as_they_were_written(batches: list[list[Row]]) -> None:
     written = [row for rows in batches for row in rows]
     with directory() as path:
         write(path / "part", batches)
-        part = parts.read(path / "part")
-    found = rows_of(part)
-    assert [i for i, _ in found] == list(range(len(written)))
-    assert same_rows(written, found)
-    for name, values in system(0, len(written)).items():
-        assert np.array_equal(part.joined(name), values)
+        part = scan.read(path / "part")
+        found = rows_of(part)
+        assert [i for i, _ in found] == list(range(len(written)))
+        assert same_rows(written, found)
+        for name, values in system(0, len(written)).items():
+            assert np.array_equal(part.joined(name), values)
     assert part.header == {"format": 1, **HEADER}
     assert (part.damage, part.size) == ([], part.file_size)
 
@@ -190,7 +191,7 @@ def test_parameters_come_as_columns(batches: list[list[Row]], data: st.DataObjec
                 first += len(rows)
                 for i, row in enumerate(rows):
                     written.append({name: column[i] for name, column in columns.items()} | row)
-        found = rows_of(parts.read(path / "part"))
+        found = rows_of(scan.read(path / "part"))
     assert [i for i, _ in found] == list(range(len(written)))
     assert all(list(row) == list(written[i]) for i, row in found)
     for i, row in found:
@@ -222,7 +223,7 @@ def test_any_object_comes_back_where_the_store_holds_objects(rows: list[Row]) ->
     """Equal and of the same type, beside values of the usual kinds."""
     with directory() as path:
         write(path / "part", [rows], objects_ok=True)
-        found = rows_of(parts.read(path / "part"), objects_ok=True)
+        found = rows_of(scan.read(path / "part"), objects_ok=True)
     assert len(found) == len(rows)
     for written, (_, row) in zip(rows, found, strict=True):
         assert (type(row["o"]), row["o"]) == (type(written["o"]), written["o"])
@@ -238,7 +239,7 @@ def test_an_object_is_refused_elsewhere_and_nothing_is_written(value: Any) -> No
             add(log, 0, [{"x": 1}, {"o": value}])
         assert (path / "part").read_bytes() == before
         add(log, 0, [{"x": 1}])
-        assert rows_of(parts.read(path / "part")) == [(0, {"x": 1})]
+        assert rows_of(scan.read(path / "part")) == [(0, {"x": 1})]
 
 
 @settings(max_examples=settings().max_examples // 6)
@@ -251,7 +252,7 @@ def test_a_part_cut_at_any_byte_is_a_prefix_of_its_rows(batches: list[list[Row]]
         last = len(written)
         for length in reversed(range((path / "part").stat().st_size)):
             os.truncate(path / "part", length)
-            part = parts.read(path / "part")
+            part = scan.read(path / "part")
             found = rows_of(part)
             assert [i for i, _ in found] == list(range(len(found)))
             assert same_rows(written, found)
@@ -273,7 +274,7 @@ def test_no_flipped_bit_gives_a_wrong_row() -> None:
             for at in range(len(whole)):
                 for bit in (0, 3, 7):
                     os.pwrite(file.fileno(), bytes([whole[at] ^ 1 << bit]), at)
-                    part = parts.read(path / "part")
+                    part = scan.read(path / "part")
                     found = rows_of(part)
                     assert len({i for i, _ in found}) == len(found)
                     assert same_rows(rows, found)
@@ -286,10 +287,11 @@ def test_damage_inside_costs_one_record() -> None:
     with directory() as path:
         write(path / "part", [[{"x": i}] for i in range(5)])
         data = bytearray((path / "part").read_bytes())
-        offsets = [batch.offset for batch in parts.read(path / "part").batches]
+        (rows,) = scan.read(path / "part").batches
+        offsets = [rows.offset + i * rows.stride for i in range(5)]
         data[offsets[2] + 30] ^= 1
         (path / "part").write_bytes(data)
-        part = parts.read(path / "part")
+        part = scan.read(path / "part")
         assert [i for i, _ in rows_of(part)] == [0, 1, 3, 4]
         assert part.damage == [(offsets[2], offsets[3])]
 
@@ -301,7 +303,7 @@ def test_without_its_header_nothing_of_a_part_counts() -> None:
         data = bytearray((path / "part").read_bytes())
         data[40] ^= 1
         (path / "part").write_bytes(data)
-        part = parts.read(path / "part")
+        part = scan.read(path / "part")
         assert (part.header, rows_of(part)) == ({}, [])
         assert part.damage
 
@@ -331,7 +333,7 @@ def test_short_writes_are_continued(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     """The system may take one byte at a time."""
     monkeypatch.setattr(os, "write", Disk(10**6, at_a_time=1).write)
     write(tmp_path / "part", [SAMPLE])
-    assert same_rows(SAMPLE, rows_of(parts.read(tmp_path / "part")))
+    assert same_rows(SAMPLE, rows_of(scan.read(tmp_path / "part")))
 
 
 def test_on_a_full_disk_what_was_acknowledged_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +356,7 @@ def test_on_a_full_disk_what_was_acknowledged_is_read(monkeypatch: pytest.Monkey
                 with pytest.raises(TemporaryError):
                     add(log, 0, [{"x": 1}])
                 assert (path / "part").stat().st_size == full
-            part = parts.read(path / "part")
+            part = scan.read(path / "part")
             found = rows_of(part)
             assert len(found) == len(acknowledged)
             assert same_rows(acknowledged, found)
@@ -375,7 +377,7 @@ def test_nothing_follows_a_record_that_an_exception_cut(
                 add(log, 1, [{"x": 2}])
         with pytest.raises(TemporaryError):
             add(log, 1, [{"x": 2}])
-    part = parts.read(tmp_path / "part")
+    part = scan.read(tmp_path / "part")
     assert rows_of(part) == [(0, {"x": 1})]
     assert part.damage == []
 
@@ -401,7 +403,7 @@ def test_a_part_can_be_read_while_it_is_written(tmp_path: Path) -> None:
         thread.start()
         seen = 0
         while seen < n:
-            part = parts.read(tmp_path / "part")
+            part = scan.read(tmp_path / "part")
             found = rows_of(part)
             assert part.damage == []
             assert [i for i, _ in found] == [row["x"] for _, row in found] == list(range(len(found)))
@@ -414,7 +416,7 @@ def test_a_copy_of_a_part_has_the_same_rows(tmp_path: Path) -> None:
     """Nothing in it depends on its name; `place` counts the rows once."""
     write(tmp_path / "part", [SAMPLE])
     shutil.copy(tmp_path / "part", tmp_path / "copy")
-    assert same_rows(SAMPLE, rows_of(parts.read(tmp_path / "copy")))
+    assert same_rows(SAMPLE, rows_of(scan.read(tmp_path / "copy")))
 
 
 # The format, as docs/formats.md has it
@@ -489,7 +491,7 @@ def test_one_schema_serves_all_rows_of_a_kind(tmp_path: Path) -> None:
     write(tmp_path / "part", [[{"x": 1}], [{"x": 2}], [{"y": 2}], [{"x": 3}], [{"x": 1.5}], *[[row] for row in ragged]])
     data = (tmp_path / "part").read_bytes()
     assert data.count(b'"columns"') == 3 + 3 + 1
-    assert len(rows_of(parts.read(tmp_path / "part"))) == 13
+    assert len(rows_of(scan.read(tmp_path / "part"))) == 13
 
 
 def test_failures_come_back(tmp_path: Path) -> None:
@@ -497,7 +499,7 @@ def test_failures_come_back(tmp_path: Path) -> None:
     failure = Failure((2**64 - 1, 0), 7, 1.5, 0.5, "ValueError", "\ud800\0\n", "f.py:3", "é")
     with writer(tmp_path / "part") as log:
         log.fail(failure)
-    assert parts.read(tmp_path / "part").failures == [failure]
+    assert scan.read(tmp_path / "part").failures == [failure]
 
 
 # Files that somebody made up
@@ -513,7 +515,7 @@ def test_a_schema_takes_numbers_and_times_only(tmp_path: Path, dtype: str) -> No
     """An object dtype would turn bytes into pointers."""
     row = SYSTEM.pack(1, 2, 0, 0, 0)
     (tmp_path / "part").write_bytes(forged(schema_of(dtype), (3, row + bytes(8), 0, 1), (3, row + bytes(16), 0, 1)))
-    part = parts.read(tmp_path / "part")
+    part = scan.read(tmp_path / "part")
     assert rows_of(part) == []
     assert len(part.damage) == 3
 
@@ -541,7 +543,7 @@ def test_sizes_that_lie_cost_no_memory(tmp_path: Path, lie: bytes) -> None:
     (tmp_path / "part").write_bytes(lie)
     tracemalloc.start()
     try:
-        assert rows_of(parts.read(tmp_path / "part")) == []
+        assert rows_of(scan.read(tmp_path / "part")) == []
         assert tracemalloc.get_traced_memory()[1] < 10**6
     finally:
         tracemalloc.stop()
@@ -555,7 +557,7 @@ def test_any_bytes_are_read_without_an_exception(pieces: list[bytes]) -> None:
     """They have no rows."""
     with directory() as path:
         (path / "part").write_bytes(b"".join(pieces))
-        assert rows_of(parts.read(path / "part")) == []
+        assert rows_of(scan.read(path / "part")) == []
 
 
 class Trap:
@@ -572,7 +574,7 @@ def test_pickles_are_loaded_only_for_a_store_that_asks_for_them(tmp_path: Path) 
     """A part that came from elsewhere must not run code."""
     trap = tmp_path / "sprung"
     write(tmp_path / "part", [[{"x": Trap(trap)}]], objects_ok=True)
-    part = parts.read(tmp_path / "part")
+    part = scan.read(tmp_path / "part")
     with pytest.raises(UnsupportedValueError, match="PickleStore"):
         rows_of(part)
     assert not trap.exists()
@@ -618,7 +620,7 @@ def test_no_member_of_a_sequence_becomes_something_else(tmp_path: Path, value: A
     with writer(tmp_path / "part") as log, pytest.raises(UnsupportedValueError):
         add(log, 0, [{"x": value}])
     write(tmp_path / "objects", [[{"x": value}]], objects_ok=True)
-    assert rows_of(parts.read(tmp_path / "objects"), objects_ok=True) == [(0, {"x": value})]
+    assert rows_of(scan.read(tmp_path / "objects"), objects_ok=True) == [(0, {"x": value})]
 
 
 def test_a_masked_array_is_refused(tmp_path: Path) -> None:
@@ -627,7 +629,7 @@ def test_a_masked_array_is_refused(tmp_path: Path) -> None:
     with writer(tmp_path / "part") as log, pytest.raises(UnsupportedValueError, match="MaskedArray"):
         add(log, 0, [{"x": values}])
     write(tmp_path / "objects", [[{"x": values}]], objects_ok=True)
-    ((_, row),) = rows_of(parts.read(tmp_path / "objects"), objects_ok=True)
+    ((_, row),) = rows_of(scan.read(tmp_path / "objects"), objects_ok=True)
     assert row["x"].mask.tolist() == [False, True]
 
 
@@ -646,7 +648,7 @@ class Rank(enum.IntEnum):
 def test_members_of_enumerations_are_recorded_as_what_they_are_too(tmp_path: Path) -> None:
     """Text with all its characters, and numbers."""
     write(tmp_path / "part", [[{"c": Colour.RED, "r": Rank.FIRST}]])
-    ((_, row),) = rows_of(parts.read(tmp_path / "part"))
+    ((_, row),) = rows_of(scan.read(tmp_path / "part"))
     assert row == {"c": "red\0", "r": 1}
 
 
@@ -654,5 +656,5 @@ def test_long_doubles_keep_all_their_digits(tmp_path: Path) -> None:
     """As far as this machine has them."""
     value = np.longdouble(1) / 3
     write(tmp_path / "part", [[{"x": value}]])
-    ((_, row),) = rows_of(parts.read(tmp_path / "part"))
+    ((_, row),) = rows_of(scan.read(tmp_path / "part"))
     assert row["x"] == value

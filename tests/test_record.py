@@ -203,18 +203,17 @@ def test_failures_are_those_of_items_that_are_not_done(workdir: Workdir, logs: d
     assert {item: failure.message for item, failure in failures.items()} == {2: "last", 4: "far"}
 
 
-def test_columns_of_one_kind_stay_arrays_in_the_order_of_the_space(workdir: Workdir, logs: dict[str, Log]) -> None:
-    """Whatever the order of the rows, and whichever part they are in."""
-    logs["b"].add(4, y=1.5, v=np.array([4, 4]))
-    logs["a"].add(0, y=2.5, v=np.array([0, 0]))
+def test_columns_of_one_kind_are_regular(workdir: Workdir, logs: dict[str, Log]) -> None:
+    """Numbers of one dtype, arrays of one shape, in all rows."""
+    logs["b"].add(4, y=1.5, v=np.array([4, 4]), z=1)
+    logs["a"].add(0, y=2.5, v=np.array([0, 0]), z=2.5)
+    logs["a"].add(1, y=2.5, v=np.array([0, 0]), z="text")
     placement = placed(workdir)
-    column = placement.column("y", objects_ok=False)
-    assert isinstance(column, np.ndarray)
-    assert column.tolist() == [2.5, 1.5]
-    vectors = placement.column("v", objects_ok=False)
-    assert isinstance(vectors, np.ndarray)
-    assert vectors.tolist() == [[0, 0], [4, 4]]
-    assert placement.names() == ["y", "v"]
+    assert placement.regular("y") == (np.dtype("<f8"), ())
+    assert placement.regular("v") == (np.dtype("<i8"), (2,))
+    assert placement.regular("z") is None
+    assert placement.names() == ["y", "v", "z"]
+    assert placement.without([1]).regular("z") is None
 
 
 def test_a_value_that_a_row_lacks_is_none(workdir: Workdir, logs: dict[str, Log]) -> None:
@@ -234,7 +233,7 @@ def test_names_that_only_rows_without_a_say_have_are_no_columns(workdir: Workdir
     logs["b"].add(N + 1, q="text")
     placement = placed(workdir)
     assert placement.names() == ["y"]
-    assert isinstance(placement.column("y", objects_ok=False), np.ndarray)
+    assert placement.regular("y") == (np.dtype("<f8"), ())
 
 
 def test_a_part_that_goes_while_the_record_is_read_is_passed_over(

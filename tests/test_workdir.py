@@ -229,6 +229,22 @@ def test_a_manifest_that_cannot_be_read_says_nothing(workdir: Workdir, content: 
     assert workdir.read_manifest() == {}
 
 
+def test_a_manifest_with_another_byte_says_nothing(workdir: Workdir) -> None:
+    """What is done must not depend on it; nor does a value that is no JSON object."""
+    workdir.write_manifest({"done": "c0", "n_items": 17, "causes": [[1, 2, {"where": "f.py:1"}]]})
+    assert workdir.read_manifest()["n_items"] == 17
+    text = workdir.manifest.read_text()
+    for flipped in (
+        text.replace("17", "16"),
+        text.replace('"c0"', '"c1"'),
+        text.replace('"done"', '"dome"'),
+        "[1]",
+        "3",
+    ):
+        workdir.manifest.write_text(flipped)
+        assert workdir.read_manifest() == {}
+
+
 def test_archiving_moves_and_never_overwrites(workdir: Workdir) -> None:
     """Files of one name each have a place of their own; so have directories."""
     moved = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,23 @@ import numpy as np
 from psyrun.arrays import Array, exact_array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
 from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError
-from psyrun.files import sync_directory, write_json
+from psyrun.files import sync_directory
+from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
-from psyrun.parts import Part
 from psyrun.plan import Indices, Plan, packed_mask
-from psyrun.record import Lookup, Placement, place, read_parts
+from psyrun.record import Lookup, Placement, causes, damaged, place, read_parts
+from psyrun.scan import Part
 from psyrun.store import Store
+from psyrun.streams import Column
 from psyrun.tasks import Task
-from psyrun.workdir import FORMAT, Workdir
+from psyrun.workdir import Workdir
 
 INDEX = HIDDEN + "index"
 
 
 def result_columns(
     placement: Placement, parameters: Sequence[str], store: Store, exclude: Collection[str] = ()
-) -> tuple[dict[str, Array], dict[int, str]]:
+) -> tuple[dict[str, Column], dict[int, str]]:
     """Return the columns of the result, and the items that do not fit into them.
 
     Parameters
@@ -42,7 +44,7 @@ def result_columns(
 
     Returns
     -------
-    columns : dict of arrays
+    columns : dict of arrays and streams
     left_out : dict of int to str
         By item, why its row is not among them: where a column holds, say, numbers in most rows and text in a few, no
         array takes both, and the few are left out.
@@ -55,25 +57,39 @@ def result_columns(
     left_out: dict[int, str] = {}
     names = [n for n in dict.fromkeys([*parameters, *placement.names()]) if n not in exclude]
     done = 0
-    columns: dict[str, Array] = {}
+    irregular: dict[str, dict[str, Array]] = {}
     while done < len(names):
-        values = placement.column(names[done], store.holds_objects)
+        name = names[done]
+        done += 1
+        if placement.regular(name):
+            continue
+        values = placement.column(name, store.holds_objects)
         try:
-            if values is not None:
-                columns |= settled(names[done], values, store.holds_objects)
-            done += 1
+            irregular[name] = {} if values is None else settled(name, values, store.holds_objects)
         except UnsupportedValueError:
-            odd = _odd_ones(names[done], list(values or []))
+            odd = _odd_ones(name, list(values or []))
             if not odd:
                 raise
             items = np.flatnonzero(placement.done)
             more = {int(items[row]): why for row, why in odd.items()}
             placement, left_out = placement.without(more), left_out | more
-            columns, done = {}, 0  # all columns lose these rows
-    for hidden, system in ((KEYS, "key"), (INDEX, "index")):
-        columns[hidden] = _system_column(placement, system)
+            irregular, done = {}, 0  # all columns lose these rows
+    return _in_order(placement, names, irregular), left_out
+
+
+def _in_order(
+    placement: Placement, names: Sequence[str], irregular: Mapping[str, Mapping[str, Array]]
+) -> dict[str, Column]:
+    """Return all columns: what is regular as streams, what is not as given, hidden ones last."""
+    regular = {n: cells for n in names if n not in irregular and (cells := placement.regular(n))}
+    gather = Gather(placement, {**regular, KEYS: (np.dtype(np.uint64), (2,))})
+    columns: dict[str, Column] = {}
+    for name in names:
+        columns |= irregular[name] if name in irregular else {name: gather.column(name)}
+    columns[KEYS] = gather.column(KEYS)
+    columns[INDEX] = Numbers(placement.done)
     columns[N_ITEMS] = np.array(len(placement.done))
-    return columns, left_out
+    return columns
 
 
 def _odd_ones(name: str, values: list[Any]) -> dict[int, str]:
@@ -105,19 +121,7 @@ def _kind(value: Any) -> str:
     return kind if not array.ndim else f"an array of {array.ndim} dimensions of {kind.removeprefix('a ')}"
 
 
-def _system_column(placement: Placement, name: str) -> Array:
-    dtype, shape = (np.uint64, (2,)) if name == "key" else (np.int64, ())
-    if name == "index":
-        return np.flatnonzero(placement.done)
-    rank = np.cumsum(placement.done) - 1
-    column = np.empty((int(placement.done.sum()), *shape), dtype=dtype)
-    for batch, items in placement.batches:
-        wanted = items >= 0
-        column[rank[items[wanted]]] = batch.rows[name][wanted]
-    return column
-
-
-def write_result(path: Path, columns: dict[str, Array], store: Store) -> os.stat_result:
+def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.stat_result:
     """Write a result beside its place, read it back, compare, and only then put it there.
 
     Raises
@@ -172,16 +176,19 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
         _put_aside(workdir, path)
     _retire(workdir, path, manifest)
     found = write_result(path, columns, task.store)
-    write_json(
-        workdir.manifest,
+    failed = np.zeros(plan.n_items, dtype=bool)
+    failed[list(placement.failures)] = True
+    workdir.write_manifest(
         {
-            "format": FORMAT,
             "plan": plan.id,
             "space": plan.space,
             "accepts": plan.accepts,
             "n_items": plan.n_items,
-            "n_done": int(placement.done.sum()),
+            "n_done": placement.n_done,
             "done": packed_mask(placement.done),
+            "failed": packed_mask(failed),
+            "causes": [[c.count, c.item, c.failure.to_json()] for c in causes(placement.failures)],
+            "damaged": damaged(parts),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
             "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
             "left_out": [[item, why] for item, why in sorted(left_out.items())],

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from psyrun.claims import HELD, OPEN, Observer, Token
 from psyrun.errors import FencedError
-from psyrun.parts import read
 from psyrun.plan import Plan, WorkList
+from psyrun.scan import read
 from psyrun.workdir import Workdir
 
 Block = tuple[int, int]

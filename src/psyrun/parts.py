@@ -1,8 +1,7 @@
 """The part log: one append-only file a child process, with every finished and failed item in it.
 
-A part is a sequence of framed records, each with a CRC32 over its place, header and payload. A torn tail (the writer
-was killed) is dropped; damage inside is skipped up to the next whole record, and reported. ``docs/formats.md`` has the
-layout.
+A part is a sequence of framed records, each with a CRC32 over its place, header and payload. ``docs/formats.md`` has
+the layout; `psyrun.scan` reads it.
 """
 
 from __future__ import annotations
@@ -11,29 +10,26 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from psyrun.arrays import Array
-from psyrun.cells import FIXED_KINDS, cell, fixed_cells, plain_dtype, value_of
+from psyrun.cells import FIXED_KINDS, cell, fixed_cells, plain_dtype
 from psyrun.errors import TemporaryError, UnsupportedValueError
 from psyrun.files import write_all
-from psyrun.keys import Lanes
 
 FORMAT = 1
 MAGIC = b"\xf0psy"
 PART, SCHEMA, ROWS, FAIL, END = range(1, 6)
 
 # magic, kind of record, flags, number of the schema, crc32, rows, length of the payload
-_FRAME = struct.Struct("<4sBBHIIQ")
-_SYSTEM: list[Any] = [("key", "<u8", (2,)), ("index", "<i8"), ("start", "<f8"), ("duration", "<f8")]
-_VARIABLE = "var"
+FRAME = struct.Struct("<4sBBHIIQ")
+SYSTEM: list[Any] = [("key", "<u8", (2,)), ("index", "<i8"), ("start", "<f8"), ("duration", "<f8")]
+VARIABLE = "var"
 _SHAPES_OF_ONE_COLUMN = 3
 _MOST_SCHEMAS = 2**16 - 1
 
@@ -46,10 +42,14 @@ class Schema:
 
     def dtype(self) -> np.dtype[Any]:
         """Return the packed dtype of a row; a variable column holds the end of its bytes in the batch's tail."""
-        fields: list[Any] = list(_SYSTEM)
+        fields: list[Any] = list(SYSTEM)
         for i, (_, dtype, shape) in enumerate(self.columns):
-            fields.append((f"c{i}", "<u8") if dtype == _VARIABLE else (f"c{i}", dtype, shape))
+            fields.append((f"c{i}", "<u8") if dtype == VARIABLE else (f"c{i}", dtype, shape))
         return np.dtype(fields)
+
+    def cells(self, name: str) -> tuple[str, tuple[int, ...]] | None:
+        """Return dtype and shape of the cells of a column, or None if the rows lack it."""
+        return next(((dtype, shape) for own, dtype, shape in self.columns if own == name), None)
 
     def to_json(self) -> bytes:
         """Return the payload of a SCHEMA record."""
@@ -60,7 +60,7 @@ class Schema:
         """Return the schema of a SCHEMA record; only dtypes of plain numbers and times are taken."""
         columns = [(str(n), str(d), tuple(map(int, s))) for n, d, s in json.loads(payload)["columns"]]
         for _, dtype, _ in columns:
-            if dtype != _VARIABLE:
+            if dtype != VARIABLE:
                 plain_dtype(dtype)
         return cls(tuple(columns))
 
@@ -77,6 +77,15 @@ class Failure:
     message: str
     where: str
     traceback: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return vars(self) | {"key": list(self.key)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Failure:
+        """Return what `to_json` gave."""
+        return cls(**{**content, "key": (int(content["key"][0]), int(content["key"][1]))})
 
 
 class Writer:
@@ -104,7 +113,7 @@ class Writer:
 
     def fail(self, failure: Failure) -> None:
         """Write that an item raised."""
-        self._record(FAIL, json.dumps(vars(failure)).encode("utf-8", "backslashreplace"))
+        self._record(FAIL, json.dumps(failure.to_json()).encode("utf-8", "backslashreplace"))
 
     def end(self) -> None:
         """Write that no more will come."""
@@ -154,7 +163,7 @@ class Writer:
         for name in [*given, *outputs[0]]:
             column = self._given(name, given[name]) if name in given else self._column(name, [r[name] for r in outputs])
             if isinstance(column, list):
-                columns.append((name, _VARIABLE, ()))
+                columns.append((name, VARIABLE, ()))
             else:
                 columns.append((name, column.dtype.str, column.shape[1:]))
             values.append(column)
@@ -195,8 +204,8 @@ class Writer:
         try:
             if self._end < 0:
                 self._end = os.fstat(self._descriptor).st_size
-            crc = _checksum(self._end, kind, 0, schema, rows, payload)
-            frame = _FRAME.pack(MAGIC, kind, 0, schema, crc, rows, len(payload))
+            crc = checksum(self._end, kind, 0, schema, rows, payload)
+            frame = FRAME.pack(MAGIC, kind, 0, schema, crc, rows, len(payload))
             self._broken = True  # whatever ends the next line: nothing may follow a torn record
             write_all(self._descriptor, frame + payload)
         except OSError as error:
@@ -205,9 +214,9 @@ class Writer:
         self._broken = False
 
 
-def _checksum(offset: int, kind: int, flags: int, schema: int, rows: int, payload: bytes) -> int:
+def checksum(offset: int, kind: int, flags: int, schema: int, rows: int, payload: bytes | memoryview) -> int:
     """Return the CRC32 of a record; bytes that look like a record inside the payload of another fail it."""
-    frame = _FRAME.pack(MAGIC, kind, flags, schema, 0, rows, len(payload))
+    frame = FRAME.pack(MAGIC, kind, flags, schema, 0, rows, len(payload))
     return zlib.crc32(payload, zlib.crc32(frame, offset & 0xFFFFFFFF))
 
 
@@ -225,129 +234,3 @@ def _tail(packed: Array, values: Sequence[Array | list[bytes]]) -> bytes:
     for column_number, (i, _) in enumerate(cells):
         packed[f"c{i}"] = ends[:, column_number]
     return b"".join(c for row in rows for c in row)
-
-
-@dataclass
-class Batch:
-    """Rows of one ROWS record: a packed array and the bytes of the variable cells."""
-
-    schema: Schema
-    rows: Array
-    tail: bytes
-    offset: int
-
-    def column(self, name: str, objects_ok: bool = False) -> Array | list[Any] | None:
-        """Return the values of a column, or None if these rows lack it."""
-        for i, (own, dtype, _) in enumerate(self.schema.columns):
-            if own == name:
-                data: Array = self.rows[f"c{i}"]
-                return self._cells(i, objects_ok) if dtype == _VARIABLE else data
-        return None
-
-    def _cells(self, i: int, objects_ok: bool) -> list[Any]:
-        variable = [j for j, (_, dtype, _) in enumerate(self.schema.columns) if dtype == _VARIABLE]
-        ends = self.rows[f"c{i}"].tolist()
-        if variable[0] == i:
-            starts = [0, *self.rows[f"c{variable[-1]}"].tolist()[:-1]]
-        else:
-            starts = self.rows[f"c{variable[variable.index(i) - 1]}"].tolist()
-        return [value_of(self.tail[a:b], objects_ok) for a, b in zip(starts, ends, strict=True)]
-
-
-@dataclass
-class Part:
-    """What a part file holds.
-
-    Attributes
-    ----------
-    name : str
-    header : dict
-        Worker, host, plan, space and code digests; empty if it is not readable, and then nothing else counts.
-    size, file_size : int
-        Bytes up to the end of the last whole record, and in all.
-    damage : list of (int, int)
-        Ranges of bytes inside that are no records.
-    """
-
-    name: str
-    header: dict[str, Any] = field(default_factory=dict)
-    batches: list[Batch] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    damage: list[tuple[int, int]] = field(default_factory=list)
-    size: int = 0
-    file_size: int = 0
-
-    def joined(self, name: str) -> Array:
-        """Return a system column (key, index, start, duration) of all rows."""
-        if self.batches:
-            return np.concatenate([b.rows[name] for b in self.batches])
-        return np.empty(0, dtype=np.dtype(_SYSTEM))[name]
-
-    @property
-    def keys(self) -> Lanes:
-        """The keys of all rows, shape (n, 2)."""
-        return self.joined("key")
-
-    @property
-    def indices(self) -> npt.NDArray[np.int64]:
-        """The indices of all rows in the space that the header names."""
-        return self.joined("index")
-
-
-def read(path: Path) -> Part:
-    """Read a part, as far as it is whole. The writer may be at work."""
-    data = path.read_bytes()
-    part = Part(path.name, file_size=len(data))
-    schemas: dict[int, Schema] = {}
-    for kind, number, rows, payload, offset in _records(data, part):
-        try:
-            if kind == PART:
-                part.header = json.loads(payload)
-            elif kind == SCHEMA:
-                schemas[number] = Schema.from_json(payload)
-            elif kind == ROWS:
-                schema = schemas[number]
-                dtype = schema.dtype()
-                packed = np.frombuffer(payload, dtype=dtype, count=rows)
-                part.batches.append(Batch(schema, packed, payload[rows * dtype.itemsize :], offset))
-            elif kind == FAIL:
-                content = json.loads(payload)
-                part.failures.append(Failure(**content | {"key": tuple(content["key"])}))
-        except (KeyError, ValueError, TypeError):
-            part.damage.append((offset, offset + len(payload)))
-    if part.header.get("format") != FORMAT:
-        part.header, part.batches, part.failures = {}, [], []
-    return part
-
-
-def _records(data: bytes, part: Part) -> Iterator[tuple[int, int, int, bytes, int]]:
-    """Yield kind, schema number, rows, payload and offset of each whole record; note damage and size."""
-    at = 0
-    while at < len(data):
-        record = _record_at(data, at)
-        if record is None:
-            found = at + 1
-            while (found := data.find(MAGIC, found)) >= 0 and _record_at(data, found) is None:
-                found += 1
-            if found < 0:
-                return
-            part.damage.append((at, found))
-            at = found
-            continue
-        kind, schema, rows, payload = record
-        yield kind, schema, rows, payload, at
-        at += _FRAME.size + len(payload)
-        part.size = at
-
-
-def _record_at(data: bytes, at: int) -> tuple[int, int, int, bytes] | None:
-    if len(data) - at < _FRAME.size:
-        return None
-    magic, kind, flags, schema, crc, rows, length = _FRAME.unpack_from(data, at)
-    start = at + _FRAME.size
-    if magic != MAGIC or length > len(data) - start:
-        return None
-    payload = data[start : start + length]
-    if _checksum(at, kind, flags, schema, rows, payload) != crc:
-        return None
-    return kind, schema, rows, payload

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array
 from psyrun.keys import Lanes
-from psyrun.parts import Batch, Failure, Part, read
+from psyrun.parts import VARIABLE, Failure
+from psyrun.scan import Batch, Part, read
 from psyrun.workdir import Workdir
 
 Lookup = Callable[[Lanes], npt.NDArray[np.int64]]
+Placed = tuple[Batch, npt.NDArray[Any]]
 
 
 def read_parts(workdir: Workdir) -> list[Part]:
@@ -25,6 +28,33 @@ def read_parts(workdir: Workdir) -> list[Part]:
         with suppress(FileNotFoundError):  # another command put the record into the archive
             parts.append(read(path))
     return parts
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Failures that have one: the same exception at the same line.
+
+    Attributes
+    ----------
+    count : int
+    item : int
+        The first of the items.
+    failure : Failure
+        That of this item.
+    """
+
+    count: int
+    item: int
+    failure: Failure
+
+
+def causes(failures: Mapping[int, Failure]) -> list[Cause]:
+    """Return failures, by item, grouped by cause, the most frequent first."""
+    counts = Counter((failure.type, failure.where) for failure in failures.values())
+    first: dict[tuple[str, str], int] = {}
+    for item in sorted(failures):
+        first.setdefault((failures[item].type, failures[item].where), item)
+    return [Cause(count, first[cause], failures[first[cause]]) for cause, count in counts.most_common()]
 
 
 @dataclass
@@ -48,54 +78,66 @@ class Placement:
 
     done: npt.NDArray[np.bool_]
     failures: dict[int, Failure]
-    batches: list[tuple[Batch, npt.NDArray[np.int64]]]
+    batches: list[Placed]
     duplicates: int
     strangers: int
     elsewhere: list[Part]
 
-    def column(self, name: str, objects_ok: bool) -> Array | list[Any] | None:
+    @property
+    def n_done(self) -> int:
+        """How many items have a row."""
+        return int(np.count_nonzero(self.done))
+
+    def regular(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        """Return dtype and shape of the cells of a column, if they are the same in all rows."""
+        found = {batch.schema.cells(name) for batch, _ in self.batches}
+        cells = found.pop() if len(found) == 1 else None
+        return None if cells is None or cells[0] == VARIABLE else (np.dtype(cells[0]), cells[1])
+
+    def column(self, name: str, objects_ok: bool) -> list[Any] | None:
         """Return the values of a column in the order of the space, None where a row lacks it; None if all do."""
-        pieces = [(batch.column(name, objects_ok), items) for batch, items in self.batches]
-        found = [piece for piece, _ in pieces if piece is not None]
-        if not found:
-            return None
+        values: list[Any] = [None] * self.n_done
         rank = np.cumsum(self.done) - 1
-        same = {(p.dtype, p.shape[1:]) for p in found if isinstance(p, np.ndarray)}
-        if len(found) == len(pieces) and len(same) == 1 and all(isinstance(p, np.ndarray) for p in found):
-            dtype, shape = same.pop()
-            column = np.empty((int(self.done.sum()), *shape), dtype=dtype)
-            for piece, items in pieces:
-                wanted = items >= 0
-                column[rank[items[wanted]]] = piece[wanted]  # type: ignore[index]
-            return column
-        values: list[Any] = [None] * int(self.done.sum())
-        for piece, items in pieces:
+        found = False
+        for batch, items in self.batches:
+            piece = batch.column(name, objects_ok)
             if piece is not None:
+                found = True
                 for value, item in zip(piece, items.tolist(), strict=True):
                     if item >= 0:
                         values[rank[item]] = value
-        return values
+        return values if found else None
 
     def without(self, left_out: Collection[int]) -> Placement:
         """Return the same without the rows of some items."""
         gone = np.zeros(len(self.done), dtype=bool)
         gone[list(left_out)] = True
-        batches = [(batch, np.where((items >= 0) & gone[items], -1, items)) for batch, items in self.batches]
-        return replace(self, done=self.done & ~gone, batches=batches)
+        left = ((batch, np.where((items >= 0) & gone[items], -1, items)) for batch, items in self.batches)
+        return replace(self, done=self.done & ~gone, batches=_with_rows(left))
 
     def names(self) -> list[str]:
         """Return the names of all columns, in the order of their first row."""
-        return list(dict.fromkeys(name for batch, _ in self.batches for name, _, _ in batch.schema.columns))
+        schemas = {id(batch.schema): batch.schema for batch, _ in self.batches}
+        return list(dict.fromkeys(name for schema in schemas.values() for name, _, _ in schema.columns))
+
+
+def _with_rows(batches: Iterable[Placed]) -> list[Placed]:
+    return [(batch, items) for batch, items in batches if (items >= 0).any()]
 
 
 def by_code(parts: Iterable[Part]) -> dict[str, int]:
     """Return how many rows each code digest computed."""
     counts: dict[str, int] = {}
     for part in parts:
-        rows = sum(len(b.rows) for b in part.batches)
+        rows = sum(b.n_rows for b in part.batches)
         if rows:
             counts[part.header["code"]] = counts.get(part.header["code"], 0) + rows
     return counts
+
+
+def damaged(parts: Iterable[Part]) -> list[str]:
+    """Return the names of the parts that have unreadable stretches."""
+    return [part.name for part in parts if part.damage or (part.file_size and not part.header)]
 
 
 def place(
@@ -129,23 +171,29 @@ def place(
     accepted = sorted((p for p in parts if p.header.get("code") in accepts), key=lambda p: p.name)
     batches: list[tuple[int, Batch, npt.NDArray[np.int64]]] = []
     failures: dict[int, Failure] = {}
-    strangers = 0
     elsewhere = []
     for part in accepted:
         here = part.header.get("space") == space
         if not here:
             elsewhere.append(part)
-        indices = part.indices if here else lookup(part.keys)
-        indices = np.where(indices < n_items, indices, -1)
-        strangers += int((indices < 0).sum())
+            found = lookup(part.keys)
         at = 0
-        for batch in part.batches:
-            turn = next((t for t, size in turns.get(part.name, ()) if batch.offset < size), len(counted))
-            batches.append((turn, batch, indices[at : at + len(batch.rows)]))
-            at += len(batch.rows)
+        for whole in part.batches:
+            for batch in _cut(whole, [size for _, size in turns.get(part.name, ())]):
+                turn = next((t for t, size in turns.get(part.name, ()) if batch.offset < size), len(counted))
+                batches.append((turn, batch, batch.indices if here else found[at : at + batch.n_rows]))
+                at += batch.n_rows
         _add_failures(failures, part.failures, here, n_items, lookup)
     batches.sort(key=lambda entry: entry[0])
-    return _first_rows([(b, i) for _, b, i in batches], n_items, failures, strangers, elsewhere)
+    return _first_rows([(b, i) for _, b, i in batches], n_items, failures, elsewhere)
+
+
+def _cut(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
+    """Return the rows of a batch, apart where a merge counted only the first of them."""
+    pieces = [batch]
+    for size in sorted(sizes):
+        pieces[-1:] = pieces[-1].cut(size)
+    return pieces
 
 
 def _add_failures(failures: dict[int, Failure], found: list[Failure], here: bool, n_items: int, lookup: Lookup) -> None:
@@ -159,26 +207,25 @@ def _add_failures(failures: dict[int, Failure], found: list[Failure], here: bool
 
 
 def _first_rows(
-    batches: list[tuple[Batch, npt.NDArray[np.int64]]],
+    batches: list[Placed],
     n_items: int,
     failures: dict[int, Failure],
-    strangers: int,
     elsewhere: list[Part],
 ) -> Placement:
     """Keep the first row of each item."""
-    done = np.zeros(n_items, dtype=bool)
-    kept = []
-    duplicates = 0
-    for batch, items in batches:
-        seen = np.zeros(len(items), dtype=bool)
-        inside = items >= 0
-        seen[inside] = done[items[inside]]
-        fresh = np.zeros(len(items), dtype=bool)
-        fresh[np.unique(items, return_index=True)[1]] = True
-        fresh &= inside & ~seen
-        duplicates += int((inside & ~fresh).sum())
-        done[items[fresh]] = True
-        if fresh.any():
-            kept.append((batch, np.where(fresh, items, -1)))
+    items: npt.NDArray[Any] = np.concatenate([np.empty(0, np.int64), *(indices for _, indices in batches)])
+    items[(items >= n_items) | (items < 0)] = -1
+    if n_items < 2**31:
+        items = items.astype(np.int32)
+    numbers: npt.NDArray[Any] = np.arange(len(items), dtype=np.int32 if len(items) < 2**31 else np.int64)
+    first: npt.NDArray[Any] = np.full(n_items + 1, -1, dtype=numbers.dtype)
+    first[items[::-1]] = numbers[::-1]  # of assignments to one place the last one stays
+    inside = items >= 0
+    fresh = inside & (first[items] == numbers)
+    done: npt.NDArray[np.bool_] = first[:-1] >= 0
+    n_inside, n_fresh = int(inside.sum()), int(fresh.sum())
+    items[~fresh] = -1
+    ends = np.cumsum([0, *(len(indices) for _, indices in batches)]).tolist()
+    kept = _with_rows((batch, items[a:b]) for (batch, _), (a, b) in zip(batches, pairwise(ends), strict=True))
     failures = {i: f for i, f in sorted(failures.items()) if not done[i]}
-    return Placement(done, failures, kept, duplicates, strangers, elsewhere)
+    return Placement(done, failures, kept, n_inside - n_fresh, len(items) - n_inside, elsewhere)

@@ -14,10 +14,10 @@ from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.collect import merge
 from psyrun.errors import RefusedError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
-from psyrun.parts import read
 from psyrun.plan import Draft, Mask, Plan, ranges_of
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
+from psyrun.scan import read
 from psyrun.shell import run_command
 from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
@@ -166,7 +166,7 @@ class Run:
                 return
             if before.newest is not None:
                 Claims(self.workdir.plans / before.newest).withdraw()
-            state = look(self.task, self._observer, accepts)
+            state = look(self.task, self._observer, accepts, rows=True)
             if state.newest != before.newest:
                 continue
             if state.unknown:
@@ -217,6 +217,8 @@ class Run:
 
     def _lost_by_others(self) -> bool:
         """Wait for workers of earlier plans that hold items of this space; return whether they left any behind."""
+        if not held_tokens(self.workdir, self._observer):
+            return False
         accepts = self._current().accepts
         state = look(self.task, self._observer, accepts)
         if not state.held:

@@ -14,7 +14,7 @@ from psyrun.errors import TemporaryError
 from psyrun.keys import Lanes, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, unpacked_mask
-from psyrun.record import Lookup, Placement, by_code, place, read_parts
+from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, place, read_parts
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
 
@@ -40,8 +40,10 @@ class State:
         What makes them running.
     unknown : list of (plan id, token)
         Held tokens of which it cannot be told which items of this space they are.
-    failures : dict of int to Failure
-        The last failure of each item that is neither done nor running.
+    failed : array of bool, shape (n,)
+        Which items are neither done nor running, and failed when they were tried last.
+    causes : list of Cause
+        Of these failures, the most frequent first.
     conflict : bool
         Whether rows are done, and with other code than the task file has now.
     merged : bool
@@ -50,8 +52,6 @@ class State:
         Items that are done, but do not fit into the columns of the result file, and why.
     placement : Placement or None
         The rows; None where the manifest was enough.
-    codes : dict of str to int
-        Rows on record by code digest.
     damaged : list of str
         Parts with unreadable stretches.
     """
@@ -62,14 +62,14 @@ class State:
     accepts: list[str]
     done: Mask
     running: Mask
+    failed: Mask
     held: list[Held] = field(default_factory=list)
     unknown: list[Held] = field(default_factory=list)
-    failures: dict[int, Failure] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
     conflict: bool = False
     merged: bool = False
     left_out: dict[int, str] = field(default_factory=dict)
     placement: Placement | None = None
-    codes: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
     @property
@@ -85,9 +85,12 @@ class State:
     @property
     def untried(self) -> Mask:
         """Which items are missing and not failed."""
-        untried = self.missing
-        untried[list(self.failures)] = False
-        return untried
+        return self.missing & ~self.failed
+
+    @property
+    def n_failed(self) -> int:
+        """How many items failed."""
+        return int(np.count_nonzero(self.failed))
 
     def fits(self) -> bool:
         """Whether the newest plan is of this space, and counts rows of this code."""
@@ -104,7 +107,9 @@ class State:
         return bool(plan.claims().tokens(OPEN)) and Process(**plan.content["planner"]).gone() is False
 
 
-def look(task: Task, observer: Observer | None = None, accepts: Sequence[str] | None = None) -> State:
+def look(
+    task: Task, observer: Observer | None = None, accepts: Sequence[str] | None = None, rows: bool = False
+) -> State:
     """Find out where a task stands. Writes nothing.
 
     Parameters
@@ -114,6 +119,8 @@ def look(task: Task, observer: Observer | None = None, accepts: Sequence[str] | 
         Who watched the heartbeats before; without, workers of other machines are taken for alive.
     accepts : sequence of str, optional
         Code digests whose rows count; default those of the newest plan.
+    rows : bool
+        Whether the placement of the rows is needed, even where the manifest tells all else.
     """
     workdir = task.workdir
     workdir.check_format()
@@ -122,25 +129,52 @@ def look(task: Task, observer: Observer | None = None, accepts: Sequence[str] | 
     newest = ids[-1] if ids else None
     plan = _readable(workdir, newest)
     manifest = workdir.read_manifest()
-    if plan is not None and accepts is None and _manifest_suffices(task, workdir, plan, manifest):
-        done = np.ones(len(task.pspace), dtype=bool)
-        merged = _is_merged(task, workdir, manifest)
-        return State(task, newest, plan, plan.accepts, done, np.zeros_like(done), merged=merged)
-    parts = read_parts(workdir)
-    codes = by_code(parts)
-    counted = list(accepts) if accepts is not None else (plan.accepts if plan is not None else list(codes))
+    if accepts is None and plan is not None:
+        accepts = plan.accepts
+    if not rows and accepts is not None and _manifest_suffices(task, manifest, accepts, observer):
+        state = _remembered(task, newest, plan, accepts, manifest)
+    else:
+        state = _seen(task, newest, plan, accepts, manifest, observer)
+    state.conflict = task.code not in state.accepts and bool(state.done.any())
+    if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
+        state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), state.done))
+        state.left_out = dict(manifest["left_out"])
+    return state
+
+
+def _remembered(
+    task: Task, newest: str | None, plan: Plan | None, accepts: Sequence[str], manifest: dict[str, Any]
+) -> State:
+    """Return what the manifest tells."""
+    n = manifest["n_items"]
+    done, failed = (unpacked_mask(manifest[name], n) for name in ("done", "failed"))
+    causes = [Cause(count, item, Failure.from_json(failure)) for count, item, failure in manifest["causes"]]
+    state = State(task, newest, plan, list(accepts), done, np.zeros(n, dtype=bool), failed, causes=causes)
+    state.damaged = manifest["damaged"]
+    return state
+
+
+def _seen(
+    task: Task,
+    newest: str | None,
+    plan: Plan | None,
+    accepts: Sequence[str] | None,
+    manifest: dict[str, Any],
+    observer: Observer,
+) -> State:
+    """Return what the record and the claims tell."""
+    parts = read_parts(task.workdir)
+    counted = list(by_code(parts)) if accepts is None else list(accepts)
     earlier = [(name, size) for name, size in manifest.get("counted", ())]
     lookup = lookup_of(task)
     placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)
-    state = State(task, newest, plan, counted, placement.done, np.zeros_like(placement.done), placement=placement)
+    nothing = np.zeros_like(placement.done)
+    state = State(task, newest, plan, counted, placement.done, nothing, nothing.copy(), placement=placement)
     _add_running(state, observer, lookup)
-    state.failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
-    state.conflict = task.code not in counted and bool(placement.done.any())
-    if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
-        state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), placement.done))
-        state.left_out = dict(manifest["left_out"])
-    state.codes = codes
-    state.damaged = [p.name for p in parts if p.damage or (p.file_size and not p.header)]
+    failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
+    state.failed[list(failures)] = True
+    state.causes = causes(failures)
+    state.damaged = damaged(parts)
     return state
 
 
@@ -183,17 +217,17 @@ def _is_merged(task: Task, workdir: Workdir, manifest: dict[str, Any]) -> bool:
     return is_ours(workdir, task.result, manifest) and manifest["kind"] == result_kind(task)
 
 
-def _manifest_suffices(task: Task, workdir: Workdir, plan: Plan, manifest: dict[str, Any]) -> bool:
-    """Whether the manifest says that all is done and nothing of what it rests on has changed since."""
-    if not manifest or task.code not in plan.accepts or set(manifest["accepts"]) != set(plan.accepts):
-        return False
-    if manifest["space"] != task.pspace.digest or manifest["n_done"] != manifest["n_items"] or manifest["left_out"]:
+def _manifest_suffices(task: Task, manifest: dict[str, Any], accepts: Sequence[str], observer: Observer) -> bool:
+    """Whether nothing has changed since the manifest was written of what it rests on, and nobody is at work."""
+    workdir = task.workdir
+    if not manifest or set(manifest["accepts"]) != set(accepts) or manifest["space"] != task.pspace.digest:
         return False
     sizes = {name: size for name, (_, size) in manifest["parts"].items()}
     try:
-        return sizes == {path.name: path.stat().st_size for path in workdir.part_paths()}
+        unchanged = sizes == {path.name: path.stat().st_size for path in workdir.part_paths()}
     except FileNotFoundError:
         return False
+    return unchanged and not held_tokens(workdir, observer)
 
 
 def _add_running(state: State, observer: Observer, lookup: Lookup) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,24 +39,23 @@ def _short(where: str) -> str:
 
 def grouped(state: State) -> list[FailureGroup]:
     """Return the failures by cause, the most frequent first."""
-    counts = Counter((f.type, f.where) for f in state.failures.values())
-    first: dict[tuple[str, str], int] = {}
-    for index, failure in state.failures.items():
-        first.setdefault((failure.type, failure.where), index)
-    groups = []
-    for cause, count in counts.most_common():
-        index = first[cause]
-        failure = state.failures[index]
-        assignment = shown_assignment(state.task.pspace[index])
-        groups.append(
-            FailureGroup(count, *cause, failure.message, index, assignment, failure.traceback),
+    return [
+        FailureGroup(
+            cause.count,
+            cause.failure.type,
+            cause.failure.where,
+            cause.failure.message,
+            cause.item,
+            shown_assignment(state.task.pspace[cause.item]),
+            cause.failure.traceback,
         )
-    return groups
+        for cause in state.causes
+    ]
 
 
 def report(state: State) -> dict[str, Any]:
     """Return where a task stands, as JSON has it."""
-    failed = len(state.failures)
+    failed = state.n_failed
     n_done, n_running = int(state.done.sum()), int((state.running & ~state.done).sum())
     result = state.task.result
     return {

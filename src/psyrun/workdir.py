@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +89,18 @@ class Workdir:
         return PlanPlace(self.plans, f"{int(after or 0) + 1:0{_PLAN_DIGITS}}")
 
     def read_manifest(self) -> dict[str, Any]:
-        """Return what the result holds, {} if nothing is known."""
+        """Return what the result holds, {} if nothing is known: without, the record tells."""
         try:
             content: dict[str, Any] = json.loads(self.manifest.read_text())
-        except (OSError, ValueError):
+            whole = content.pop("checksum") == _checksum(content)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             return {}
-        return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+        return content if whole and content.get("format") == FORMAT else {}
+
+    def write_manifest(self, content: Mapping[str, Any]) -> None:
+        """Note what the result holds."""
+        content = {"format": FORMAT, **content}
+        write_json(self.manifest, {**content, "checksum": _checksum(content)})
 
     def part_paths(self) -> Iterator[Path]:
         """Yield the files of the record, by name."""
@@ -173,3 +180,7 @@ class PlanPlace:
 
     def __exit__(self, *exc: object) -> None:
         shutil.rmtree(self.beside, ignore_errors=True)
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

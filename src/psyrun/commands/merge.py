@@ -34,7 +34,7 @@ def command(directory: Path, file: Path) -> None:
     placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
     columns, left_out = result_columns(placement, plan.parameters, store)
     write_result(file, columns, store)
-    click.echo(f"{len(columns[KEYS])} of {plan.n_items} items: {file}")
+    click.echo(f"{columns[KEYS].shape[0]} of {plan.n_items} items: {file}")
     for item, why in left_out.items():
         click.echo(f"item {item} is left out: {why}. A .pkl file takes it", err=True)
     if placement.strangers:

@@ -106,8 +106,8 @@ def _summary(run: Run) -> int:
         click.echo(f"\n{trace}{group.headline()}", err=True)
         words = ("test", run.task.name, "--item", str(group.item), *(["--pdb"] if group.where else []))
         click.echo(f"    try it: {run.task.command(*words)}", err=True)
-    if state.failures:
-        click.echo(f"\n{len(state.failures)} failed; {run.task.command(run.task.name)} tries them again", err=True)
+    if state.n_failed:
+        click.echo(f"\n{state.n_failed} failed; {run.task.command(run.task.name)} tries them again", err=True)
         return 1
     for item, why in list(state.left_out.items())[:_SHOWN]:
         click.echo(f"item {item} is done, but not in the file: {why}", err=True)

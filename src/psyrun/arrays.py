@@ -30,6 +30,11 @@ def objects(values: Sequence[Any]) -> Array:
     return array
 
 
+def is_masked(value: Any) -> bool:
+    """Whether a value is a masked array; NumPy's module for them is slow to load, and most arrays are plain."""
+    return isinstance(value, np.ndarray) and type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray)
+
+
 def plain(value: Any) -> Any:
     """Return the Python number for a NumPy number, and anything else as it is.
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array, exact_array, plain, plain_list
+from psyrun.arrays import Array, exact_array, is_masked, plain, plain_list
 from psyrun.keys import Lanes, value_lanes
 
 Indices = npt.NDArray[np.int64]
@@ -100,7 +100,7 @@ def materialised(name: str, value: Any) -> Any:
     """Return series as arrays, iterators as lists and arrays without axes as scalars; refuse what has no order."""
     if isinstance(value, (set, frozenset)):
         raise TypeError(f"parameter {name!r} is a set, which has no order; give it as sorted(...)")
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"parameter {name!r} is a masked array; give its compressed() or filled(...)")
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from psyrun.arrays import Array, exact_array
+from psyrun.arrays import Array, exact_array, is_masked
 from psyrun.errors import UnsupportedValueError
 
 FIXED_KINDS = "biufcMm"
@@ -37,7 +37,7 @@ def fixed_cells(values: list[Any]) -> Array | None:
             return np.array(values, dtype=_PYTHON_SCALARS[kind])
         except OverflowError:
             return None
-    if not issubclass(kind, (np.generic, np.ndarray)) or issubclass(kind, np.ma.MaskedArray):
+    if not issubclass(kind, (np.generic, np.ndarray)) or is_masked(values[0]):
         return None
     if len({(v.dtype, v.shape) for v in values}) != 1:
         return None
@@ -63,7 +63,7 @@ def cell(name: str, value: Any, objects_ok: bool) -> bytes:
         return b"b" + bytes(value)
     try:
         array = exact_array(list(value)) if isinstance(value, Sequence) else np.asarray(value)
-        if array.dtype.kind in FIXED_KINDS + "US" and not isinstance(value, np.ma.MaskedArray):
+        if array.dtype.kind in FIXED_KINDS + "US" and not is_masked(value):
             head = json.dumps([array.dtype.newbyteorder("<").str, list(array.shape)]).encode()
             return b"a" + head + b"\n" + array.astype(array.dtype.newbyteorder("<")).tobytes()
         if objects_ok:

@@ -12,8 +12,6 @@ import json
 import math
 import os
 import re
-import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from psyrun.errors import FencedError
-from psyrun.files import sync_directory
+from psyrun.files import random_name, sync_directory
 
 OPEN, HELD, DONE, DEAD, WITHDRAWN = "open", "held", "done", "dead", "withdrawn"
 _NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
@@ -69,7 +67,7 @@ def ttl_seconds() -> float:
 
 def new_worker_id() -> str:
     """Return 64 random bits as text. Never a job's id: a requeued job would meet its own ghost."""
-    return secrets.token_hex(8)
+    return random_name()
 
 
 class Claims:
@@ -150,7 +148,7 @@ class Claims:
 @cache
 def this_host() -> str:
     """Return the name of this machine."""
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 @cache

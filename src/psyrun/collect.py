@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from psyrun.arrays import Array, exact_array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
 from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError
-from psyrun.files import sync_directory
+from psyrun.files import random_name, sync_directory
 from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
 from psyrun.plan import Indices, Plan, packed_mask
@@ -129,7 +128,7 @@ def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.
     TemporaryError
         The disk refused, or what was read is not what was written; the old result is as it was.
     """
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{random_name()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         store.save_verified(beside, columns)
@@ -218,7 +217,7 @@ def _put_aside(workdir: Workdir, path: Path) -> None:
     if path.is_relative_to(workdir.path):
         workdir.archived(path)
     else:
-        path.rename(path.with_name(f"{path.name}.before-{secrets.token_hex(4)}"))
+        path.rename(path.with_name(f"{path.name}.before-{random_name(4)}"))
 
 
 def _counted_now(parts: Sequence[Part], accepts: Sequence[str], before: dict[str, int]) -> list[tuple[str, int]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+
+def random_name(n_bytes: int = 8) -> str:
+    """Return random bytes of the system as hexadecimal digits, two a byte."""
+    return os.urandom(n_bytes).hex()
 
 
 def sync_directory(path: Path) -> None:
@@ -48,7 +52,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a path beside the target; on success it is synced and takes the target's place, else it is removed."""
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    beside = path.with_name(f".{path.name}.{random_name()}.tmp")
     try:
         yield beside
         sync_file(beside)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array
+from psyrun.arrays import Array, is_masked
 from psyrun.errors import UnsupportedValueError
 
 VERSION = 1
@@ -200,7 +200,7 @@ def canonical(value: Any) -> tuple[int, bytes]:
         return _DIGEST, b"s" + str.encode(value, "utf-8", "surrogatepass")
     if isinstance(value, bytes):
         return _DIGEST, b"b" + bytes(value)
-    if isinstance(value, np.ndarray) and value.dtype.names is None and not isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ndarray) and value.dtype.names is None and not is_masked(value):
         return _DIGEST, _array(np.asarray(value))
     if isinstance(value, (list, tuple, range)):
         return _DIGEST, b"[%d:" % len(value) + b"".join(map(_framed, value))

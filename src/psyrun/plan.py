@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from psyrun import keys as _keys
 from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
-from psyrun.files import write_bytes, write_json
+from psyrun.files import random_name, write_bytes, write_json
 from psyrun.keys import Lanes
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
@@ -90,7 +89,7 @@ class Draft:
         options = {name: repr(value) for name, value in task.options.items() if name not in ("pspace", "execute")}
         content = {
             "format": FORMAT,
-            "uid": secrets.token_hex(8),
+            "uid": random_name(),
             "planner": vars(Process.current()),
             "keys": _keys.VERSION,
             "task": task.name,

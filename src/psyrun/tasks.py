@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import os
 import re
@@ -128,6 +127,8 @@ def find_task(name: str, taskdir: Path) -> Path:
             f"no directory {taskdir} here ({Path.cwd()}). Go to the directory that holds it, name it with --taskdir, "
             f"or begin with: psy-doit new {name if re.fullmatch(NAME, name) else 'NAME'}"
         )
+    import difflib
+
     close = difflib.get_close_matches(name, there, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     listed = f"There are: {', '.join(there)}." if there else "There are none yet: psy-doit new NAME makes one."

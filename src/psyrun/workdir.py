@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psyrun.errors import RefusedError, TemporaryError
-from psyrun.files import replacing, sync_directory, write_json
+from psyrun.files import random_name, replacing, sync_directory, write_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -123,7 +121,7 @@ class Workdir:
                 continue
             if target is None:
                 number = len(list(self.archive.glob("*"))) + 1
-                directory = self.archive / f"{number:04}-{secrets.token_hex(4)}"
+                directory = self.archive / f"{number:04}-{random_name(4)}"
             target = directory / (path.relative_to(self.path) if path.is_relative_to(self.path) else path.name)
             try:
                 for made in (self.archive, directory, target.parent):
@@ -144,6 +142,8 @@ def _move(path: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         with replacing(target) as beside:
+            import shutil
+
             shutil.copy2(path, beside)
         path.unlink()
     sync_directory(target.parent)
@@ -159,7 +159,7 @@ class PlanPlace:
     def __init__(self, plans: Path, name: str):
         self.name = name
         self.path = plans / name
-        self.beside = plans / f".{name}.{secrets.token_hex(8)}"
+        self.beside = plans / f".{name}.{random_name()}"
 
     def __enter__(self) -> Self:
         self.beside.mkdir(mode=0o700)
@@ -179,7 +179,10 @@ class PlanPlace:
         return True
 
     def __exit__(self, *exc: object) -> None:
-        shutil.rmtree(self.beside, ignore_errors=True)
+        if self.beside.exists():
+            import shutil
+
+            shutil.rmtree(self.beside, ignore_errors=True)
 
 
 def _checksum(content: Mapping[str, Any]) -> int:

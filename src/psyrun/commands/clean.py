@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.errors import NoSuchTaskError, RefusedError
+from psyrun.files import random_name
 from psyrun.state import held_tokens
 from psyrun.tasks import load_task
 from psyrun.workdir import Workdir
@@ -52,7 +52,7 @@ def _out_of_reach(workdir: Workdir, name: str, force: bool) -> Path:
     if not force:
         _refuse_if_alive(workdir, name)
     real = workdir.path.resolve()
-    target = real.with_name(f".{workdir.path.name}.{secrets.token_hex(4)}{_REMOVING}")
+    target = real.with_name(f".{workdir.path.name}.{random_name(4)}{_REMOVING}")
     real.rename(target)
     if workdir.path.is_symlink():
         workdir.path.unlink()

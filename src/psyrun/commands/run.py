@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from pathlib import Path
@@ -75,6 +74,8 @@ def _check_name(name: str, taskdir: Path) -> None:
     try:
         find_task(name, taskdir)
     except NoSuchTaskError as error:
+        import difflib
+
         meant = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = (
             f" Or the command: psy-doit {meant[0]}" if meant else " For help: psy-doit --help" if name == "help" else ""

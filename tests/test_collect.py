@@ -26,6 +26,7 @@ from psyrun.store import H5Store, NpzStore, PickleStore, Store
 from psyrun.streams import Column, whole
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
+from rows import write_rows
 
 N = 5
 STORES = [NpzStore(), H5Store(), PickleStore()]
@@ -74,7 +75,7 @@ def add(workdir: Workdir, part: str, item: int, *, code: str = "c", space: str =
     nothing = np.zeros(1)
     system = {"key": np.array([[item, 1]], np.uint64), "index": np.array([item]), "start": nothing, "duration": nothing}
     # A writer knows only the schemas that it wrote itself; a new one begins again at number 0.
-    writer.rows(system, [{"x": item, **outputs}])
+    write_rows(writer, system, [{"x": item, **outputs}])
     os.close(descriptor)
 
 

@@ -13,35 +13,7 @@ from hypothesis.extra import numpy as npst
 from psyrun.arrays import Array
 from psyrun.columns import KEYS, N_ITEMS, NONE, SHAPE, filled, height, restored, settled, stacked
 from psyrun.errors import UnsupportedValueError
-from test_keys import floats, identity, integers, numbers, scalars, values
-
-SHAPES = npst.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3)
-ELEMENTS: list[st.SearchStrategy[Any]] = [
-    st.integers(-3, 3),
-    integers,
-    floats,
-    st.booleans(),
-    numbers,
-    st.text(max_size=3),
-    st.binary(max_size=3),
-    st.builds(np.datetime64, st.integers(-9, 9), st.just("s")),
-    st.builds(np.timedelta64, st.integers(-9, 9), st.sampled_from(["s", "h"])),
-    npst.arrays(st.sampled_from(["f8", "i8", "u8", "?", "f4"]), SHAPES),
-    npst.arrays(st.sampled_from(["U2", "S1"]), SHAPES),
-    npst.arrays("M8[D]", SHAPES),
-    st.lists(st.integers(0, 3), max_size=3),
-    st.lists(st.sampled_from("ab"), max_size=3),
-    st.lists(st.lists(st.floats(), min_size=2, max_size=2), max_size=2),
-    st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
-    scalars,
-    values,
-]
-# Each column of one kind of values, some rows without any.
-COLUMNS = st.sampled_from(ELEMENTS).flatmap(lambda e: st.lists(e, max_size=4) | st.lists(e | st.none(), max_size=4))
-
-
-def identities(rows: Any) -> list[Any]:
-    return list(map(identity, rows))
+from psyrun.testing import COLUMNS, identities
 
 
 @given(COLUMNS, st.booleans())

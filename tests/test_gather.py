@@ -19,6 +19,7 @@ from psyrun.keys import Lanes
 from psyrun.parts import Writer
 from psyrun.record import Placement, place
 from psyrun.streams import whole
+from rows import write_rows
 
 N = 40
 FIELDS: dict[str, Cells] = {
@@ -46,7 +47,7 @@ def write(path: Path, batches: list[list[int]]) -> None:
         items = np.array(batch)
         system = {"key": keys(items), "index": items, "start": items * 0.5, "duration": items * 0.25}
         outputs = [{"y": item + 0.5, "key": item, "v": np.full(3, item, np.float32)} for item in batch]
-        writer.rows(system, outputs)
+        write_rows(writer, system, outputs)
     os.close(descriptor)
 
 

@@ -29,6 +29,7 @@ from psyrun.arrays import exact_array
 from psyrun.errors import TemporaryError, UnsupportedValueError
 from psyrun.parts import Failure, Writer
 from psyrun.scan import Part
+from rows import write_rows
 
 Row = dict[str, Any]
 
@@ -66,7 +67,7 @@ def system(first: int, n: int) -> dict[str, Any]:
 
 def add(log: Writer, first: int, rows: Sequence[Row]) -> None:
     """Write rows first, first+1 and so on."""
-    log.rows(system(first, len(rows)), rows)
+    write_rows(log, system(first, len(rows)), rows)
 
 
 def write(path: Path, batches: Sequence[Sequence[Row]], objects_ok: bool = False) -> None:
@@ -187,7 +188,7 @@ def test_parameters_come_as_columns(batches: list[list[Row]], data: st.DataObjec
             for rows in batches:
                 columns = {name: [data.draw(kind) for _ in rows] for name, kind in kinds.items()}
                 given_ = {name: exact_array(column) for name, column in columns.items()}
-                log.rows(system(first, len(rows)), rows, given_)
+                write_rows(log, system(first, len(rows)), rows, given_)
                 first += len(rows)
                 for i, row in enumerate(rows):
                     written.append({name: column[i] for name, column in columns.items()} | row)
@@ -236,7 +237,7 @@ def test_an_object_is_refused_elsewhere_and_nothing_is_written(value: Any) -> No
     with directory() as path, writer(path / "part") as log:
         before = (path / "part").read_bytes()
         with pytest.raises(UnsupportedValueError, match=r"(?s)^'o' is .*PickleStore"):
-            add(log, 0, [{"x": 1}, {"o": value}])
+            add(log, 0, [{"o": 1}, {"o": value}])
         assert (path / "part").read_bytes() == before
         add(log, 0, [{"x": 1}])
         assert rows_of(scan.read(path / "part")) == [(0, {"x": 1})]
@@ -446,7 +447,7 @@ def test_the_bytes_of_a_part_are_those_of_the_documentation(tmp_path: Path) -> N
     """Files of today are read by the psyrun of tomorrow."""
     rows: list[Row] = [{"x": 7, "t": "é", "v": np.array([1.5])}, {"x": 8, "t": None, "v": np.array([2.5])}]
     with writer(tmp_path / "part") as log:
-        log.rows(system(3, 2), rows)
+        write_rows(log, system(3, 2), rows)
         log.fail(Failure((1, 2), 5, 1.5, 0.25, "ValueError", "no", "f.py:3", "Traceback"))
         log.end()
     schema = {"columns": [["x", "<i8", []], ["t", "var", []], ["v", "<f8", [1]]]}

@@ -18,6 +18,7 @@ from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
 from psyrun.record import Placement, by_code, place, read_parts
 from psyrun.workdir import Workdir
+from rows import write_rows
 
 N = 6
 HERE, ELSEWHERE = "space", "another space"
@@ -55,7 +56,7 @@ class Log:
         """Add the row of an item; in another space its index is another one."""
         index = item if self._space == HERE else N - item + 100
         system = {"key": np.array([key(item)], dtype=np.uint64), "index": np.array([index])}
-        self._writer.rows(system | {"start": np.zeros(1), "duration": np.zeros(1)}, [outputs])
+        write_rows(self._writer, system | {"start": np.zeros(1), "duration": np.zeros(1)}, [outputs])
 
     def fail(self, item: int, start: float = 0.0, message: str = "no") -> None:
         """Add a failure of an item."""

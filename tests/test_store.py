@@ -6,26 +6,21 @@ import errno
 import os
 import pickle
 import stat
-import warnings
 import zipfile
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
-from psyrun.arrays import Array
-from psyrun.columns import KEYS, N_ITEMS, restored
 from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.files import replacing
-from psyrun.store import H5Store, NpzStore, PickleStore, Store
-from test_columns import COLUMNS, identities
+from psyrun.store import H5Store, NpzStore, PickleStore
+from psyrun.testing import StoreTests, assert_same
+
 
 class TestNpz(StoreTests):
     store = NpzStore()
@@ -41,13 +36,6 @@ class TestNpz(StoreTests):
         """Compressed too."""
         np.savez_compressed(path, x=np.arange(3))
         assert self.store.load(path)["x"].tolist() == [0, 1, 2]
-
-    def test_it_never_unpickles(self, path: Path) -> None:
-        """A file with objects is not read, and nothing in it is run."""
-        np.savez(path, x=np.array([_Trap(path.parent / "sprung")], dtype=object))
-        with pytest.raises(StoreError, match="allow_pickle=False"):
-            self.store.load(path)
-        assert not (path.parent / "sprung").exists()
 
     @given(st.data())
     def test_a_flipped_bit_is_noticed(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -135,22 +123,6 @@ class TestPickle(StoreTests):
         path.write_bytes(pickle.dumps([1, 2]))
         with pytest.raises(StoreError, match="result"):
             self.store.load(path)
-
-
-class _Trap:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
-def test_the_trap_works(tmp_path: Path) -> None:
-    """Otherwise a test that it is not sprung would show nothing."""
-    pickle.loads(pickle.dumps(_Trap(tmp_path / "sprung")))
-    assert (tmp_path / "sprung").exists()
 
 
 def test_a_file_in_place_of_another_is_whole_or_not_there(tmp_path: Path) -> None:

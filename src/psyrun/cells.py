@@ -26,25 +26,28 @@ def plain_dtype(text: str, more_kinds: str = "") -> np.dtype[Any]:
     return dtype
 
 
-def fixed_cells(values: list[Any]) -> Array | None:
+def fixed_cells(values: Sequence[Any]) -> Array | None:
     """Return an array if all values are numbers or times of one type, or arrays of such of one shape."""
     types = set(map(type, values))
     if len(types) != 1:
         return None
     kind = types.pop()
-    if kind in _PYTHON_SCALARS:
+    dtype = _PYTHON_SCALARS.get(kind)
+    if dtype is None and issubclass(kind, (np.bool_, np.number)) and not issubclass(kind, np.timedelta64):
+        dtype = np.dtype(kind).newbyteorder("<").str
+    if dtype is not None:
         try:
-            return np.array(values, dtype=_PYTHON_SCALARS[kind])
+            return np.array(values, dtype=dtype)
         except OverflowError:
             return None
     if not issubclass(kind, (np.generic, np.ndarray)) or is_masked(values[0]):
         return None
     if len({(v.dtype, v.shape) for v in values}) != 1:
         return None
-    dtype = values[0].dtype
-    if dtype.kind not in FIXED_KINDS or dtype.hasobject or values[0].size == 0:
+    found = values[0].dtype
+    if found.kind not in FIXED_KINDS or found.hasobject or values[0].size == 0:
         return None
-    return np.array(values, dtype=dtype.newbyteorder("<"))
+    return np.array(values, dtype=found.newbyteorder("<"))
 
 
 def cell(name: str, value: Any, objects_ok: bool) -> bytes:

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -50,10 +50,12 @@ class Child:
         self._number = number
         self._channel = channel
         self._part = part
-        self._counters = counters
+        self._counters = memoryview(counters)
         self._supervisor = os.getppid()
-        self._pid = os.getpid()
+        self._is_copy = False
         self._stopping = False
+        # Names of outputs that need no closer look.
+        self._usual: tuple[str, ...] | None = None
 
     def run(self) -> NoReturn:
         """Serve until the supervisor is gone or says so; never returns."""
@@ -91,6 +93,8 @@ class Child:
         self._warned: set[str] = set()
         self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._count_failed)
         self._extra = self._set_up()
+        self._execute = self._execute_with(self._extra)
+        os.register_at_fork(after_in_child=self._became_copy)
         per_child = max(1, available_cores() // max(1, int(os.environ.get("PSYRUN_CHILDREN", "1"))))
         self._limits = threadpool_limits(limits=per_child)
         signal.signal(signal.SIGTERM, self._terminated)
@@ -140,35 +144,41 @@ class Child:
         keys: Lanes = space.item_keys(start, stop)
         seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
         given = {n: c for n, c in space.columns(start, stop).items() if n not in self._excluded}
-        self._recorder.begin(keys, start, given)
+        recorder, counters, clock, execute = self._recorder, self._counters, time.perf_counter, self._execute
+        recorder.begin(keys, start, given)
         for i, assignment in enumerate(space.iterate(start, stop)):
             if self._stopping or (i % _CHECK_PARENT == 0 and os.getppid() != self._supervisor):
-                self._recorder.flush()
+                recorder.flush()
                 os._exit(0)
-            self._counters[POSITION] = position + i
+            counters[POSITION] = position + i
             random.seed(seeds[i])
             np.random.seed(seeds[i])
-            self._run_item(i, assignment)
-            self._counters[DONE] += 1
+            began = clock()
+            try:
+                outputs = execute(**assignment)
+                ended = clock()
+                self._end_copy(0)
+                if type(outputs) is not dict or tuple(outputs) != self._usual:
+                    outputs = self._row(assignment, outputs)
+            except BaseException as error:  # sys.exit() in execute ends the item, not the worker
+                self._end_copy(1)
+                recorder.fail(i, began, clock(), error)
+                counters[FAILED] += 1
+            else:
+                recorder.add(i, began, ended, outputs)
+            counters[DONE] += 1
 
-    def _run_item(self, i: int, assignment: dict[str, Any]) -> None:
-        start = time.time()
-        clock = time.perf_counter()
-        try:
-            outputs = self._task.execute(**assignment, **self._extra)
-            duration = time.perf_counter() - clock
-            self._end_copy(0)
-            row = self._row(assignment, outputs)
-        except BaseException as error:  # sys.exit() in execute ends the item, not the worker
-            self._end_copy(1)
-            self._recorder.fail(i, start, time.perf_counter() - clock, error)
-            self._counters[FAILED] += 1
-            return
-        self._recorder.add(i, start, duration, row)
+    def _execute_with(self, extra: dict[str, Any]) -> Callable[..., Any]:
+        """Return execute, called with what setup returned too."""
+        execute: Callable[..., Any] = self._task.execute
+        return (lambda **assignment: execute(**assignment, **extra)) if extra else execute
+
+    def _became_copy(self) -> None:
+        self._is_copy = True
 
     def _end_copy(self, status: int) -> None:
         """End a process that user code forked: it must not write to the part, nor run items."""
-        if os.getpid() != self._pid:
+        if self._is_copy:
             os._exit(status)
 
     def _row(self, assignment: dict[str, Any], outputs: Any) -> dict[str, Any]:
@@ -177,7 +187,10 @@ class Child:
         row = {**self._extra, **outputs} if self._extra else outputs
         if self._excluded:
             self._warn_of_ineffective(row)
-        return {n: value for n, value in row.items() if n not in self._excluded and n not in assignment}
+        kept = {n: value for n, value in row.items() if n not in self._excluded and n not in assignment}
+        if not self._excluded and list(kept) == list(outputs):
+            self._usual = tuple(kept)
+        return kept
 
     def _warn_of_ineffective(self, row: Mapping[str, Any]) -> None:
         absent = self._excluded - set(row) - set(self._task.pspace.parameters) - self._warned

@@ -12,7 +12,6 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ class Writer:
     def rows(
         self,
         system: Mapping[str, Array],
-        outputs: Sequence[Mapping[str, Any]],
+        outputs: Mapping[str, Sequence[Any]],
         given: Mapping[str, Array] | None = None,
     ) -> None:
         """Write finished items.
@@ -131,8 +130,8 @@ class Writer:
         ----------
         system : dict of arrays, each of n rows
             ``key`` (n, 2), ``index``, ``start`` (seconds since 1970) and ``duration`` (seconds).
-        outputs : sequence of n dicts
-            What to record of each item.
+        outputs : dict of sequences of n values
+            What to record of the items, by column.
         given : dict of arrays, each of n rows, optional
             More columns, the parameters; they stand before those of the outputs.
 
@@ -143,36 +142,14 @@ class Writer:
         TemporaryError
             The file cannot be written; it is not touched any more.
         """
-        batches = []
-        first = 0
-        for _, run in groupby(outputs, key=tuple):
-            batch = list(run)
-            last = first + len(batch)
-            part_of_system = {name: column[first:last] for name, column in system.items()}
-            part_of_given = {name: column[first:last] for name, column in (given or {}).items()}
-            batches.append(self._packed(part_of_system, batch, part_of_given))
-            first = last
-        for schema, payload, n_rows in batches:
-            self._record(ROWS, payload, self._number(schema), n_rows)
-
-    def _packed(
-        self, system: Mapping[str, Array], outputs: Sequence[Mapping[str, Any]], given: Mapping[str, Array]
-    ) -> tuple[Schema, bytes, int]:
-        columns: list[tuple[str, str, tuple[int, ...]]] = []
-        values: list[Array | list[bytes]] = []
-        for name in [*given, *outputs[0]]:
-            column = self._given(name, given[name]) if name in given else self._column(name, [r[name] for r in outputs])
-            if isinstance(column, list):
-                columns.append((name, VARIABLE, ()))
-            else:
-                columns.append((name, column.dtype.str, column.shape[1:]))
-            values.append(column)
-        schema = Schema(tuple(columns))
-        packed = np.empty(len(outputs), dtype=schema.dtype())
+        columns = {name: self._given(name, column) for name, column in (given or {}).items()}
+        columns |= {name: self._column(name, values) for name, values in outputs.items()}
+        schema = Schema(tuple(_cells_of(name, column) for name, column in columns.items()))
+        packed = np.empty(len(system["index"]), dtype=schema.dtype())
         for name, data in system.items():
             packed[name] = data
-        tail = _tail(packed, values)
-        return schema, packed.tobytes() + tail, len(outputs)
+        tail = _tail(packed, list(columns.values()))
+        self._record(ROWS, packed.tobytes() + tail, self._number(schema), len(packed))
 
     def _number(self, schema: Schema) -> int:
         if schema not in self._schemas:
@@ -188,7 +165,7 @@ class Writer:
             return column.astype(column.dtype.newbyteorder("<"), copy=False)
         return self._column(name, list(column))
 
-    def _column(self, name: str, values: list[Any]) -> Array | list[bytes]:
+    def _column(self, name: str, values: Sequence[Any]) -> Array | list[bytes]:
         """Return an array of fixed-size cells, or the bytes of each cell."""
         fixed = fixed_cells(values)
         if fixed is not None:
@@ -218,6 +195,11 @@ def checksum(offset: int, kind: int, flags: int, schema: int, rows: int, payload
     """Return the CRC32 of a record; bytes that look like a record inside the payload of another fail it."""
     frame = FRAME.pack(MAGIC, kind, flags, schema, 0, rows, len(payload))
     return zlib.crc32(payload, zlib.crc32(frame, offset & 0xFFFFFFFF))
+
+
+def _cells_of(name: str, column: Array | list[bytes]) -> tuple[str, str, tuple[int, ...]]:
+    """Return what a schema says of a column."""
+    return (name, VARIABLE, ()) if isinstance(column, list) else (name, column.dtype.str, column.shape[1:])
 
 
 def _tail(packed: Array, values: Sequence[Array | list[bytes]]) -> bytes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +22,9 @@ from psyrun.parts import Failure, Writer
 
 _BUFFERED = 0.02
 _FAST = 0.001
+_MOST_BYTES_COPIED = 2**16
 
-_Row = tuple[int, float, float, dict[str, Any]]
+_Row = tuple[int, float, float, tuple[str, ...], tuple[Any, ...]]
 # Values of these types cannot change while they wait.
 _CONSTANT = frozenset({int, float, bool, complex, str, bytes, type(None), np.float64, np.int64, np.bool_, np.float32})
 
@@ -38,10 +42,13 @@ class Recorder:
     def __init__(self, writer: Writer, failed: Callable[[], None]):
         self._writer = writer
         self._failed = failed
-        self._rows: list[_Row] = []
+        # Appending to it and taking from it are single steps: the other thread may do so at any time.
+        self._rows: deque[_Row] = deque()
         self._oldest = 0.0
+        self._names: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._waiting = threading.Event()
+        self._asleep = True
         self._thread: threading.Thread | None = None
         self._error: TemporaryError | None = None
 
@@ -49,25 +56,33 @@ class Recorder:
         """Say which items come next: their keys, shape (n, 2), the index of the first, their parameters as columns."""
         self.flush()
         self._keys, self._first, self._given = keys, first, given
+        self._clock_began = time.time() - time.perf_counter()
 
-    def add(self, i: int, start: float, duration: float, outputs: dict[str, Any]) -> None:
-        """Record that the i-th of these items is finished."""
+    def add(self, i: int, began: float, ended: float, outputs: Mapping[str, Any]) -> None:
+        """Record that the i-th of these items is finished; times are those of `time.perf_counter`."""
+        names, values = tuple(outputs), tuple(outputs.values())
+        if names == self._names:
+            names = self._names  # the same object: comparing is quick then
+        else:
+            self._names = names
+        late = ended - began >= _FAST
+        for value in values:
+            if type(value) not in _CONSTANT:
+                values, late = _kept(values)
+                break
         if not self._rows:
-            self._oldest = start
-        with self._lock:
-            self._rows.append((i, start, duration, outputs))
-        late = duration >= _FAST or start + duration - self._oldest >= _BUFFERED
-        # User code may change what it returned, for example an array that it uses again.
-        if late or not all(type(value) in _CONSTANT for value in outputs.values()):
+            self._oldest = began
+        self._rows.append((i, began, ended, names, values))
+        if late or ended - self._oldest >= _BUFFERED:
             self.flush()
-        elif not self._waiting.is_set():
+        elif self._asleep:
             self._wake()
 
-    def fail(self, i: int, start: float, duration: float, error: BaseException) -> None:
+    def fail(self, i: int, began: float, ended: float, error: BaseException) -> None:
         """Record that the i-th of these items raised."""
         self.flush()
         with self._lock:
-            self._writer.fail(failure_of(error, self._keys[i], self._first + i, start, duration))
+            self._writer.fail(self._failure(error, i, began, ended))
 
     def flush(self) -> None:
         """Append what waits."""
@@ -87,41 +102,46 @@ class Recorder:
     def _append(self) -> None:
         if self._error is not None:
             raise self._error
-        rows, self._rows = self._rows, []
-        if not rows:
-            return
+        rows = [self._rows.popleft() for _ in range(len(self._rows))]
+        for names, alike in groupby(rows, key=itemgetter(3)):
+            self._append_alike(names, list(alike))
+
+    def _append_alike(self, names: tuple[str, ...], rows: list[_Row]) -> None:
         try:
-            self._write(rows)
-            return
-        except UnsupportedValueError:
-            pass  # it is to be found out which rows
+            self._write(names, rows)
         except TemporaryError as error:
             self._error = error
             raise
-        for row in rows:
-            self._append_one(row)
+        except UnsupportedValueError as error:
+            if len(rows) > 1:  # it is to be found out which
+                for row in rows:
+                    self._append_alike(names, [row])
+                return
+            i, began, ended, _, _ = rows[0]
+            self._writer.fail(self._failure(error, i, began, ended))
+            self._failed()
 
-    def _write(self, rows: list[_Row]) -> None:
-        numbers, starts, durations, outputs = zip(*rows, strict=True)
-        at = np.array(numbers)
+    def _write(self, names: tuple[str, ...], rows: list[_Row]) -> None:
+        numbers, began, ended, _, values = zip(*rows, strict=True)
+        at: Any = np.array(numbers)
+        if numbers[-1] - numbers[0] == len(numbers) - 1:
+            at = slice(numbers[0], numbers[-1] + 1)
+        start = np.array(began)
         system = {
             "key": self._keys[at],
-            "index": self._first + at,
-            "start": np.array(starts),
-            "duration": np.array(durations),
+            "index": self._first + np.array(numbers),
+            "start": start + self._clock_began,
+            "duration": np.array(ended) - start,
         }
+        outputs = dict(zip(names, zip(*values, strict=True), strict=True))
         self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
 
-    def _append_one(self, row: _Row) -> None:
-        try:
-            self._write([row])
-        except UnsupportedValueError as error:
-            i, start, duration, _ = row
-            self._writer.fail(failure_of(error, self._keys[i], self._first + i, start, duration))
-            self._failed()
+    def _failure(self, error: BaseException, i: int, began: float, ended: float) -> Failure:
+        return failure_of(error, self._keys[i], self._first + i, began + self._clock_began, ended - began)
 
     def _wake(self) -> None:
         """Have a thread append the fast items if no more of them come: the next one may be slow."""
+        self._asleep = False
         if self._thread is None:
             self._thread = threading.Thread(target=self._flush_late, daemon=True, name="psyrun-flush")
             self._thread.start()
@@ -130,12 +150,24 @@ class Recorder:
     def _flush_late(self) -> None:
         while True:
             self._waiting.wait()
-            time.sleep(_BUFFERED)
             self._waiting.clear()
+            time.sleep(_BUFFERED)
+            self._asleep = True  # before the flush: what is added from now on wakes it up again
             try:
                 self.flush()
             except TemporaryError:
                 return  # kept in _error: the main thread meets it at the next item
+
+
+def _kept(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], bool]:
+    """Return values that do not change with those of user code, and whether that took more than copies.
+
+    User code may change what it returned, for example an array that it uses again.
+    """
+    small = (type(v) in _CONSTANT or (type(v) is np.ndarray and v.nbytes <= _MOST_BYTES_COPIED) for v in values)
+    if not all(small):
+        return values, True
+    return tuple(v.copy() if type(v) is np.ndarray else v for v in values), False
 
 
 def user_trace(error: BaseException) -> TracebackType | None:

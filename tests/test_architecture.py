@@ -17,7 +17,7 @@ SOURCE = Path(psyrun.__file__).parent
 # Each imports only what stands before it.
 ORDER = [
     *("errors", "shell", "files", "arrays", "keys", "columns", "streams", "axes", "pspace", "store", "mapper"),
-    *("backend", "scheduler", "digest", "options", "taskfiles", "workdir", "claims", "cells", "parts", "scan"),
+    *("backend", "scheduler", "digest", "draws", "options", "taskfiles", "workdir", "claims", "cells", "parts", "scan"),
     *("tasks", "plan", "record", "gather", "collect", "provenance", "processes", "recorder", "child"),
     *("holdings", "supervisor", "worker", "local"),
     *("progress", "state", "status", "work", "run", "steps", "commands", "cli", "__main__"),

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.arrays import Array, exact_array, is_masked, plain, plain_list
+from psyrun.arrays import Array, exact_array, is_masked, plain, plain_list, same_number
 from psyrun.keys import Lanes, value_lanes
 
 Indices = npt.NDArray[np.int64]
@@ -79,14 +79,50 @@ class Axis:
         array.setflags(write=False)
         return self._spread(array)
 
+    def lanes(self, at: Selection) -> Lanes:
+        """Return the hashes of the values of rows, shape (n, 2)."""
+        if self._is_numbers and len(at) < self._length // 2:
+            return value_lanes(self.name, self._array[where(at)])  # workers ask for a few at a time
+        return self._lanes[where(at)]
+
+    @property
+    def _is_numbers(self) -> bool:
+        return not self._scalar and self._array.dtype.kind in "biuf" and self._array.ndim == 1
+
     @cached_property
-    def lanes(self) -> Lanes:
-        """The hashes of all values, shape (n, 2)."""
+    def _lanes(self) -> Lanes:
         own = self._array[: len(self._values)]
         return self._spread(value_lanes(self.name, own if own.dtype.kind in "biuf" else self._values))
 
+    def digest(self) -> bytes:
+        """Return what differs where name or values do; nearly always it is the same where they are."""
+        name = value_lanes(self.name, ["name"]).tobytes()
+        if self._is_numbers:
+            numbers = _in_one_type(self._array)
+            return name + numbers.dtype.str.encode() + numbers.tobytes()
+        return name + self._lanes.tobytes()
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no value stands here twice, as far as one look tells: numbers that only rise or only fall."""
+        if not self._is_numbers:
+            return False
+        first, second = self._array[:-1], self._array[1:]
+        return bool((first < second).all() or (first > second).all())
+
     def _spread(self, array: Array) -> Array:
         return np.broadcast_to(array, (self._length, *array.shape[1:])) if self._scalar else array
+
+
+def _in_one_type(numbers: Array) -> Array:
+    """Return numbers as int64 where they are whole, as float64 elsewhere, if these types hold them."""
+    if numbers.dtype.kind in "biu" and same_number(numbers, np.dtype(np.int64)):
+        return numbers.astype(np.int64)
+    if numbers.dtype.kind == "f" and numbers.dtype.itemsize <= 8:
+        numbers = numbers.astype(np.float64)
+        if bool((np.abs(numbers) < 2.0**53).all()) and bool((numbers == np.floor(numbers)).all()):
+            return numbers.astype(np.int64)
+    return numbers
 
 
 def is_sequence(value: Any) -> bool:

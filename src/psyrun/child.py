@@ -20,13 +20,11 @@ from psyrun.keys import Lanes
 from psyrun.parts import Writer
 from psyrun.plan import Plan
 from psyrun.processes import FINISHED, PROBLEM, READY, receive, send
-from psyrun.recorder import Recorder, user_trace
+from psyrun.recorder import BUFFERED, CONSTANT, FAST, Recorder, may_wait, user_trace
 from psyrun.tasks import Task
 
 POSITION, DONE, FAILED = range(3)
 """Columns of the counters that a child shares with its supervisor and the command."""
-
-_CHECK_PARENT = 64
 
 
 class Child:
@@ -93,6 +91,7 @@ class Child:
         self._warned: set[str] = set()
         self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._count_failed)
         self._extra = self._set_up()
+        self._may_draw = task.may_draw
         self._execute = self._execute_with(self._extra)
         os.register_at_fork(after_in_child=self._became_copy)
         per_child = max(1, available_cores() // max(1, int(os.environ.get("PSYRUN_CHILDREN", "1"))))
@@ -140,33 +139,60 @@ class Child:
             send(self._channel, FINISHED, time.perf_counter() - began)
 
     def _run_items(self, position: int, start: int, stop: int) -> None:
-        space = self._task.pspace
+        """Run items start..stop-1 of the space, which stand at consecutive positions of the work list.
+
+        This is the loop that short items spend their time in: what need not be done for each is done when the rows
+        are appended, every 20 ms.
+        """
+        space, recorder, counters = self._task.pspace, self._recorder, self._counters
+        execute, clock, constant = self._execute, time.perf_counter, CONSTANT
+        ends, columns = recorder.ends, recorder.columns
         keys: Lanes = space.item_keys(start, stop)
         seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
-        given = {n: c for n, c in space.columns(start, stop).items() if n not in self._excluded}
-        recorder, counters, clock, execute = self._recorder, self._counters, time.perf_counter, self._execute
-        recorder.begin(keys, start, given)
+        n_seeded = len(seeds) if self._may_draw else 1
+        recorder.begin(keys, start, {n: c for n, c in space.columns(start, stop).items() if n not in self._excluded})
+        done = counters[DONE]
+        began = oldest = clock()
+        recorder.resume(began)
         for i, assignment in enumerate(space.iterate(start, stop)):
-            if self._stopping or (i % _CHECK_PARENT == 0 and os.getppid() != self._supervisor):
-                recorder.flush()
-                os._exit(0)
             counters[POSITION] = position + i
-            random.seed(seeds[i])
-            np.random.seed(seeds[i])
-            began = clock()
+            if i < n_seeded:
+                random.seed(seeds[i])
+                np.random.seed(seeds[i])
             try:
                 outputs = execute(**assignment)
                 ended = clock()
-                self._end_copy(0)
                 if type(outputs) is not dict or tuple(outputs) != self._usual:
                     outputs = self._row(assignment, outputs)
+                    recorder.expect(tuple(outputs))
+                    columns = recorder.columns
             except BaseException as error:  # sys.exit() in execute ends the item, not the worker
                 self._end_copy(1)
-                recorder.fail(i, began, clock(), error)
+                recorder.fail(i, clock(), error)
                 counters[FAILED] += 1
+                late = True
             else:
-                recorder.add(i, began, ended, outputs)
-            counters[DONE] += 1
+                late = ended - began >= FAST or ended - oldest >= BUFFERED
+                for column, value in zip(columns, outputs.values(), strict=True):
+                    if type(value) in constant:
+                        column.append(value)
+                    else:
+                        waits = may_wait(value)
+                        late = late or not waits
+                        column.append(value.copy() if waits else value)
+                ends.append(ended)
+                began = ended
+            if late:
+                recorder.flush()
+                counters[DONE] = done + i + 1
+                if self._stopping or os.getppid() != self._supervisor:
+                    os._exit(0)
+                began = oldest = clock()
+                recorder.resume(began)
+            elif recorder.asleep:
+                recorder.wake()
+        recorder.flush()
+        counters[DONE] = done + stop - start
 
     def _execute_with(self, extra: dict[str, Any]) -> Callable[..., Any]:
         """Return execute, called with what setup returned too."""
@@ -174,15 +200,17 @@ class Child:
         return (lambda **assignment: execute(**assignment, **extra)) if extra else execute
 
     def _became_copy(self) -> None:
+        """Note that this is a process that user code forked: it must not write to the part, nor run items."""
         self._is_copy = True
+        self._usual = None  # so that the next outputs are looked at
 
     def _end_copy(self, status: int) -> None:
-        """End a process that user code forked: it must not write to the part, nor run items."""
         if self._is_copy:
             os._exit(status)
 
     def _row(self, assignment: dict[str, Any], outputs: Any) -> dict[str, Any]:
         """Return what to record beside the parameters."""
+        self._end_copy(0)
         check_outputs(outputs, assignment)
         row = {**self._extra, **outputs} if self._extra else outputs
         if self._excluded:

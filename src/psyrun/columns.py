@@ -45,7 +45,7 @@ def settled(name: str, values: Sequence[Any] | Array, objects_ok: bool = False) 
     UnsupportedValueError
         No array of numbers, text or times holds these values.
     """
-    array = values if isinstance(values, np.ndarray) and values.dtype != object else exact_array(list(values))
+    array = values if isinstance(values, np.ndarray) and not values.dtype.hasobject else exact_array(list(values))
     if array.dtype != object:
         return {name: array}
     absent = np.array([v is None for v in values], dtype=bool)

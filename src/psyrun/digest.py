@@ -17,7 +17,9 @@ from hashlib import blake2b
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-_ROOTS = {"execute", "setup"}
+ROOTS = frozenset({"execute", "setup"})
+"""The functions of a task file that items run."""
+
 _OPAQUE = {"exec", "globals", "eval", "vars", "locals", "__import__"}
 # Methods that change a list, set, dict or deque and do nothing else.
 _FILLERS = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popleft", "remove"}
@@ -45,10 +47,10 @@ def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str 
         A file of ``file_dep`` cannot be read.
     """
     state = blake2b(digest_size=16)
-    task = _Module(source, filename)
-    reached = task.reached(_ROOTS)
-    defaults = _Module(config, filename)
-    inherited = (_ROOTS & defaults.defined) - task.defined
+    task = Module(source, filename)
+    reached = task.reached(ROOTS)
+    defaults = Module(config, filename)
+    inherited = (ROOTS & defaults.defined) - task.defined
     if inherited:
         reached += defaults.reached(inherited)
     for statement in reached:
@@ -145,8 +147,14 @@ def _root(expression: ast.expr) -> ast.expr:
     return expression
 
 
-class _Module:
-    """The statements of a file and what they mean to each other."""
+class Module:
+    """The statements of a file and what they mean to each other.
+
+    Attributes
+    ----------
+    is_opaque : bool
+        Whether names can mean anything: it uses ``exec``, ``globals`` or the like, or star imports.
+    """
 
     def __init__(self, source: str, filename: str):
         tree = ast.parse(source, filename)
@@ -155,7 +163,7 @@ class _Module:
         self._statements = [_Statement(node, lines) for node in body]
         used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
         stars = any(alias.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names)
-        self._opaque = stars or bool(used & _OPAQUE)
+        self.is_opaque = stars or bool(used & _OPAQUE)
 
     @property
     def defined(self) -> set[str]:
@@ -164,7 +172,7 @@ class _Module:
 
     def reached(self, roots: Collection[str]) -> list[ast.stmt]:
         """Return the statements that some names depend on, in the order of the file."""
-        chosen = [self._opaque or s.acts for s in self._statements]
+        chosen = [self.is_opaque or s.acts for s in self._statements]
         wanted = set(roots)
         grown = True
         while grown:
@@ -175,6 +183,10 @@ class _Module:
                     wanted |= statement.reads
                     grown = True
         return [s.node for s, yes in zip(self._statements, chosen, strict=True) if yes]
+
+    def read_by(self, statements: Collection[ast.stmt]) -> set[str]:
+        """Return the globals that some of its statements read."""
+        return set().union(*(s.reads for s in self._statements if s.node in statements))
 
     def unread_imports(self) -> list[ast.stmt]:
         """Return the imports of names that nothing reads: they are there for what importing does."""

@@ -82,7 +82,10 @@ class Holdings:
         return bool(self._held) or self._claim()
 
     def take(self, most: int, shares: int) -> tuple[Holding, Block] | None:
-        """Take positions to work on: up to ``most``, and no more than one of ``shares`` of what a token has left."""
+        """Take positions to work on: up to ``most``; towards the end of a token one of ``shares`` of what it has left.
+
+        Then its last items are not all left to one child; but a tenth of ``most`` is always worth a message.
+        """
         holding = self._with_pending()
         if holding is None and self._claim():
             holding = self._with_pending()
@@ -90,7 +93,7 @@ class Holdings:
             return None
         first, last = holding.pending.popleft()
         left = last - first + 1 + sum(b - a + 1 for a, b in holding.pending)
-        end = min(last, first + max(1, min(-(-left // shares), most)) - 1)
+        end = min(last, first + max(1, min(max(-(-left // shares), most // 10), most)) - 1)
         if end < last:
             holding.pending.appendleft((end + 1, last))
         holding.dealt += end - first + 1

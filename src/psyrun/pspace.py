@@ -310,8 +310,12 @@ class Param(ParameterSpace):
         total = np.zeros((len(at), 2), dtype=np.uint64)
         for axis in self._axes:
             if axis.name in names:
-                total += axis.lanes[where(at)]
+                total += axis.lanes(at)
         return total
+
+    @cached_property
+    def _distinct(self) -> bool:
+        return any(axis.distinct for axis in self._axes) or not self._ranks.any()
 
     @cached_property
     def _mutable(self) -> frozenset[str]:
@@ -320,7 +324,7 @@ class Param(ParameterSpace):
     def _digest(self) -> bytes:
         state = blake2b(b"Param %d" % len(self), digest_size=16)
         for axis in self._axes:
-            state.update(value_lanes(axis.name, ["name"]).tobytes() + axis.lanes.tobytes())
+            state.update(axis.digest())
         return state.digest()
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,35 +17,53 @@ from psyrun.errors import TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
 
-_BUFFERED = 0.02
-_FAST = 0.001
+BUFFERED = 0.02
+"""Seconds that a finished item may wait for its write."""
+FAST = 0.001
+"""Seconds below which an item may wait at all."""
+
 _MOST_BYTES_COPIED = 2**16
 
-_Row = tuple[int, float, float, tuple[str, ...], tuple[Any, ...]]
 # Values of these types cannot change while they wait.
-_CONSTANT = frozenset({int, float, bool, complex, str, bytes, type(None), np.float64, np.int64, np.bool_, np.float32})
+CONSTANT = frozenset({int, float, bool, complex, str, bytes, type(None), np.float64, np.int64, np.bool_, np.float32})
 
 
 class Recorder:
     """Collects finished items and appends them to the part: slow ones at once, fast ones within 20 ms.
+
+    Items are numbered from the one that `begin` was told of. What waits are rows of one kind: names of outputs are set
+    by `expect`, times of one item begin where those of the one before end, unless `resume` says otherwise.
+
+    A finished item is added by appending its values to `columns`, and then the time to `ends`. These are single steps,
+    and so is taking the first rows of a list: the thread that flushes may do so at any time, without a lock.
 
     Parameters
     ----------
     writer : Writer
     failed : callable
         Called with each item that failed although execute returned, because its values cannot be recorded.
+
+    Attributes
+    ----------
+    ends : list of float
+        When the items that wait ended, by `time.perf_counter`.
+    columns : list of list
+        Their values, by output.
+    asleep : bool
+        Whether nobody sees to what waits, if no flush comes; then call `wake`.
     """
 
     def __init__(self, writer: Writer, failed: Callable[[], None]):
         self._writer = writer
         self._failed = failed
-        # Appending to it and taking from it are single steps: the other thread may do so at any time.
-        self._rows: deque[_Row] = deque()
-        self._oldest = 0.0
+        self.ends: list[float] = []
+        self.columns: list[list[Any]] = []
+        self.asleep = True
         self._names: tuple[str, ...] = ()
+        self._number = 0
+        self._began = 0.0
         self._lock = threading.Lock()
         self._waiting = threading.Event()
-        self._asleep = True
         self._thread: threading.Thread | None = None
         self._error: TemporaryError | None = None
 
@@ -56,33 +71,25 @@ class Recorder:
         """Say which items come next: their keys, shape (n, 2), the index of the first, their parameters as columns."""
         self.flush()
         self._keys, self._first, self._given = keys, first, given
+        self._number = 0
         self._clock_began = time.time() - time.perf_counter()
 
-    def add(self, i: int, began: float, ended: float, outputs: Mapping[str, Any]) -> None:
-        """Record that the i-th of these items is finished; times are those of `time.perf_counter`."""
-        names, values = tuple(outputs), tuple(outputs.values())
-        if names == self._names:
-            names = self._names  # the same object: comparing is quick then
-        else:
-            self._names = names
-        late = ended - began >= _FAST
-        for value in values:
-            if type(value) not in _CONSTANT:
-                values, late = _kept(values)
-                break
-        if not self._rows:
-            self._oldest = began
-        self._rows.append((i, began, ended, names, values))
-        if late or ended - self._oldest >= _BUFFERED:
+    def expect(self, names: tuple[str, ...]) -> None:
+        """Say what the outputs of the next items are; there are new columns then."""
+        if names != self._names:
             self.flush()
-        elif self._asleep:
-            self._wake()
+            self._names, self.columns = names, [[] for _ in names]
 
-    def fail(self, i: int, began: float, ended: float, error: BaseException) -> None:
-        """Record that the i-th of these items raised."""
+    def resume(self, now: float) -> None:
+        """Say that the next item begins now; nothing may wait."""
+        self._began = now
+
+    def fail(self, number: int, ended: float, error: BaseException) -> None:
+        """Record that an item raised."""
         self.flush()
         with self._lock:
-            self._writer.fail(self._failure(error, i, began, ended))
+            self._writer.fail(self._failure(error, number, self._began, ended))
+            self._number = number + 1
 
     def flush(self) -> None:
         """Append what waits."""
@@ -102,46 +109,48 @@ class Recorder:
     def _append(self) -> None:
         if self._error is not None:
             raise self._error
-        rows = [self._rows.popleft() for _ in range(len(self._rows))]
-        for names, alike in groupby(rows, key=itemgetter(3)):
-            self._append_alike(names, list(alike))
-
-    def _append_alike(self, names: tuple[str, ...], rows: list[_Row]) -> None:
+        n = len(self.ends)
+        if not n:
+            return
+        times = [self._began, *_taken(self.ends, n)]
+        columns = [_taken(column, n) for column in self.columns]
+        number = self._number
+        self._number, self._began = number + n, times[-1]
         try:
-            self._write(names, rows)
+            self._write(number, times, columns)
         except TemporaryError as error:
             self._error = error
             raise
-        except UnsupportedValueError as error:
-            if len(rows) > 1:  # it is to be found out which
-                for row in rows:
-                    self._append_alike(names, [row])
-                return
-            i, began, ended, _, _ = rows[0]
-            self._writer.fail(self._failure(error, i, began, ended))
-            self._failed()
 
-    def _write(self, names: tuple[str, ...], rows: list[_Row]) -> None:
-        numbers, began, ended, _, values = zip(*rows, strict=True)
-        at: Any = np.array(numbers)
-        if numbers[-1] - numbers[0] == len(numbers) - 1:
-            at = slice(numbers[0], numbers[-1] + 1)
-        start = np.array(began)
+    def _write(self, number: int, times: list[float], columns: list[list[Any]]) -> None:
+        """Write rows; where one has a value that the store does not take, this one fails."""
+        n = len(times) - 1
+        at = slice(number, number + n)
+        clock = np.array(times)
         system = {
             "key": self._keys[at],
-            "index": self._first + np.array(numbers),
-            "start": start + self._clock_began,
-            "duration": np.array(ended) - start,
+            "index": np.arange(self._first + at.start, self._first + at.stop),
+            "start": clock[:-1] + self._clock_began,
+            "duration": np.diff(clock),
         }
-        outputs = dict(zip(names, zip(*values, strict=True), strict=True))
-        self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
+        outputs = dict(zip(self._names, columns, strict=True))
+        try:
+            self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
+        except UnsupportedValueError as error:
+            if n == 1:
+                self._writer.fail(self._failure(error, number, *times))
+                self._failed()
+                return
+            for i in range(n):
+                self._write(number + i, times[i : i + 2], [column[i : i + 1] for column in columns])
 
-    def _failure(self, error: BaseException, i: int, began: float, ended: float) -> Failure:
-        return failure_of(error, self._keys[i], self._first + i, began + self._clock_began, ended - began)
+    def _failure(self, error: BaseException, number: int, began: float, ended: float) -> Failure:
+        start = began + self._clock_began
+        return failure_of(error, self._keys[number], self._first + number, start, ended - began)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Have a thread append the fast items if no more of them come: the next one may be slow."""
-        self._asleep = False
+        self.asleep = False
         if self._thread is None:
             self._thread = threading.Thread(target=self._flush_late, daemon=True, name="psyrun-flush")
             self._thread.start()
@@ -151,23 +160,24 @@ class Recorder:
         while True:
             self._waiting.wait()
             self._waiting.clear()
-            time.sleep(_BUFFERED)
-            self._asleep = True  # before the flush: what is added from now on wakes it up again
+            time.sleep(BUFFERED)
+            self.asleep = True  # before the flush: what is added from now on wakes it up again
             try:
                 self.flush()
             except TemporaryError:
                 return  # kept in _error: the main thread meets it at the next item
 
 
-def _kept(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], bool]:
-    """Return values that do not change with those of user code, and whether that took more than copies.
+def _taken(values: list[Any], n: int) -> list[Any]:
+    """Return the first n values of a list, which has them no longer."""
+    taken = values[:n]
+    del values[:n]
+    return taken
 
-    User code may change what it returned, for example an array that it uses again.
-    """
-    small = (type(v) in _CONSTANT or (type(v) is np.ndarray and v.nbytes <= _MOST_BYTES_COPIED) for v in values)
-    if not all(small):
-        return values, True
-    return tuple(v.copy() if type(v) is np.ndarray else v for v in values), False
+
+def may_wait(value: Any) -> bool:
+    """Whether a copy of a value can wait, as user code may change what it returned: an array that it uses again."""
+    return type(value) in CONSTANT or (type(value) is np.ndarray and value.nbytes <= _MOST_BYTES_COPIED)
 
 
 def user_trace(error: BaseException) -> TracebackType | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from psyrun.backend import Backend
 from psyrun.digest import code_digest
+from psyrun.draws import may_draw
 from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError
 from psyrun.options import OPTIONS, resolved, slip
 from psyrun.pspace import ParameterSpace
@@ -108,6 +109,11 @@ class Task:
             return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path)
         except OSError as error:
             raise TaskError(f"{self.path}: file_dep: {error.filename}: {error.strerror}") from error
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether items may draw from the global random generators; yes in case of doubt."""
+        return bool(self.options["file_dep"]) or may_draw(self.source, self.config, str(self.path))
 
 
 def find_task(name: str, taskdir: Path) -> Path:

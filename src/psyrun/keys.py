@@ -121,25 +121,36 @@ def find(needles: Lanes, keys: Lanes) -> npt.NDArray[np.int64]:
     >>> find(np.array([[3, 4], [5, 5]], dtype=np.uint64), np.array([[1, 2], [3, 4]], dtype=np.uint64))
     array([ 1, -1])
     """
-    if not len(keys) or not len(needles):
-        return np.full(len(needles), -1, dtype=np.int64)
-    by_key = order(keys)
-    first, second = keys[by_key, 0], keys[by_key, 1]
-    turn = np.argsort(needles[:, 0])  # searching for neighbours one after the other is several times faster
-    at = np.empty(len(needles), dtype=np.int64)
-    at[turn] = np.searchsorted(first, needles[turn, 0])
     found = np.full(len(needles), -1, dtype=np.int64)
-    # More than one step is needed only when two keys agree in one lane of 64 bits.
-    open_ = np.arange(len(needles))
-    while len(open_):
-        inside = at[open_] < len(keys)
-        open_ = open_[inside]
-        open_ = open_[first[at[open_]] == needles[open_, 0]]
-        hit = second[at[open_]] == needles[open_, 1]
-        found[open_[hit]] = by_key[at[open_[hit]]]
-        open_ = open_[~hit]
-        at[open_] += 1
+    bits = max(4, len(keys).bit_length() + 1)
+    stored, wanted = np.arange(len(keys)), np.arange(len(needles))
+    key_words, needle_words = _word(keys), _word(needles)
+    while len(stored) and len(wanted):
+        # A table of one place for each word; keys that find theirs taken by another key wait for the next table.
+        place = (key_words[stored] >> np.uint64(64 - bits)).astype(np.int64)
+        table = np.full(2**bits, -1, dtype=np.int64)
+        table[place[::-1]] = stored[::-1]  # of assignments to one place the last one stays: here the first key
+        at = table[(needle_words[wanted] >> np.uint64(64 - bits)).astype(np.int64)]
+        hit = (at >= 0) & _equal(keys, at, needles, wanted)
+        found[wanted[hit]] = at[hit]
+        wanted = wanted[~hit]
+        stored = stored[~_equal(keys, table[place], keys, stored)]
+        key_words, needle_words = mix(key_words), mix(needle_words)
     return found
+
+
+def _word(lanes: Lanes) -> npt.NDArray[np.uint64]:
+    """Return one scrambled word for each key."""
+    word: npt.NDArray[np.uint64] = mix(lanes[:, 0] + lanes[:, 1] * _OCCURRENCE[0])
+    return word
+
+
+def _equal(
+    first: Lanes, at: npt.NDArray[np.int64], second: Lanes, other: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Whether the keys at these places are equal."""
+    equal: npt.NDArray[np.bool_] = (first[at, 0] == second[other, 0]) & (first[at, 1] == second[other, 1])
+    return equal
 
 
 def assignment_key(assignment: Mapping[str, Any], occurrence: int = 0) -> Lanes:

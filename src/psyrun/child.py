@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from psyrun.axes import Selection, indices_of
 from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TaskError, TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
 from psyrun.parts import Writer
@@ -130,16 +131,13 @@ class Child:
         while (message := receive(self._channel)) is not None:
             _, (first, last) = message
             began = time.perf_counter()
-            for start, stop in self._work.indices(first, last):
-                self._run_items(first, start, stop)
-                first += stop - start
-            self._recorder.flush()
+            self._run_items(first, self._work.selection(first, last))
             sys.stdout.flush()
             self._counters[POSITION] = -1
             send(self._channel, FINISHED, time.perf_counter() - began)
 
-    def _run_items(self, position: int, start: int, stop: int) -> None:
-        """Run items start..stop-1 of the space, which stand at consecutive positions of the work list.
+    def _run_items(self, position: int, at: Selection) -> None:
+        """Run the items of these indices, which stand at consecutive positions of the work list.
 
         This is the loop that short items spend their time in: what need not be done for each is done when the rows
         are appended, every 20 ms.
@@ -147,14 +145,15 @@ class Child:
         space, recorder, counters = self._task.pspace, self._recorder, self._counters
         execute, clock, constant = self._execute, time.perf_counter, CONSTANT
         ends, columns = recorder.ends, recorder.columns
-        keys: Lanes = space.item_keys(start, stop)
+        keys: Lanes = space.item_keys_at(at)
         seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
         n_seeded = len(seeds) if self._may_draw else 1
-        recorder.begin(keys, start, {n: c for n, c in space.columns(start, stop).items() if n not in self._excluded})
+        given = {n: c for n, c in space.columns_at(at).items() if n not in self._excluded}
+        recorder.begin(keys, indices_of(at), given)
         done = counters[DONE]
         began = oldest = clock()
         recorder.resume(began)
-        for i, assignment in enumerate(space.iterate(start, stop)):
+        for i, assignment in enumerate(space.iterate_at(at)):
             counters[POSITION] = position + i
             if i < n_seeded:
                 random.seed(seeds[i])
@@ -192,7 +191,7 @@ class Child:
             elif recorder.asleep:
                 recorder.wake()
         recorder.flush()
-        counters[DONE] = done + stop - start
+        counters[DONE] = done + len(at)
 
     def _execute_with(self, extra: dict[str, Any]) -> Callable[..., Any]:
         """Return execute, called with what setup returned too."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from psyrun import keys as _keys
 from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
-from psyrun.files import random_name, write_bytes, write_json
+from psyrun.files import as_json, random_name, write_new
 from psyrun.keys import Lanes
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
@@ -110,10 +110,10 @@ class Draft:
         sizes = np.array(self.sizes, dtype=np.int64)
         arrays = {"ranges": self.ranges, "sizes": sizes, "keys": self.placed_keys, "index": self.placed_index}
         np.savez(work, **arrays)  # type: ignore[arg-type]
-        write_bytes(place.beside / "work.npz", work.getvalue())
-        write_bytes(place.beside / "task.py", task.source.encode())
-        write_bytes(place.beside / CONFIG, task.config.encode())
-        write_json(place.beside / "plan.json", content)
+        write_new(place.beside / "work.npz", work.getvalue())
+        write_new(place.beside / "task.py", task.source.encode())
+        write_new(place.beside / CONFIG, task.config.encode())
+        write_new(place.beside / "plan.json", as_json(content))
         Claims(place.beside).create(tokens_of(self.sizes))
 
 
@@ -214,6 +214,18 @@ class WorkList:
             yield begin, end
             first += end - begin
             i += 1
+
+    def selection(self, first: int, last: int) -> range | Indices:
+        """Return the indices at positions first..last.
+
+        >>> work = WorkList(np.array([[0, 2], [5, 9]]))
+        >>> work.selection(0, 1), work.selection(1, 3)
+        (range(0, 2), array([1, 5, 6]))
+        """
+        ranges = list(self.indices(first, last))
+        if len(ranges) == 1:
+            return range(*ranges[0])
+        return np.concatenate([np.arange(start, stop) for start, stop in ranges])
 
     def mask(self, tokens: Sequence[Token], n_items: int) -> Mask:
         """Return which of n_items indices the positions of the tokens name."""

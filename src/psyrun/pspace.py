@@ -133,7 +133,9 @@ class ParameterSpace(ABC):
         start, stop, _ = slice(start, stop).indices(len(self))
         return range(start, max(start, stop))
 
-    def _checked(self, at: Sequence[int] | Indices) -> Indices:
+    def _checked(self, at: Sequence[int] | Indices) -> Selection:
+        if isinstance(at, range) and at.step == 1 and 0 <= at.start <= at.stop <= len(self):
+            return at
         numbers = np.asarray(at, dtype=np.int64)
         if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
             raise IndexError(f"row numbers {numbers.min()} to {numbers.max()}: the space has rows 0 to {len(self) - 1}")
@@ -170,7 +172,11 @@ class ParameterSpace(ABC):
         """Iterate over rows start..stop-1 as dicts of the values as they were written."""
         return self._own_rows(self._range(start, stop), plain=False)
 
-    def _own_rows(self, at: range, plain: bool) -> Iterator[dict[str, Any]]:
+    def iterate_at(self, at: Sequence[int] | Indices) -> Iterator[dict[str, Any]]:
+        """Iterate over the rows of these numbers."""
+        return self._own_rows(self._checked(at), plain=False)
+
+    def _own_rows(self, at: Selection, plain: bool) -> Iterator[dict[str, Any]]:
         """Iterate over rows that share nothing that can be changed."""
         rows, mutable = self._rows(at, plain), self._mutable
         return (row | {n: copy.deepcopy(row[n]) for n in mutable} for row in rows) if mutable else rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -178,22 +178,26 @@ def place(
             elsewhere.append(part)
             found = lookup(part.keys)
         at = 0
-        for whole in part.batches:
-            for batch in _cut(whole, [size for _, size in turns.get(part.name, ())]):
-                turn = next((t for t, size in turns.get(part.name, ()) if batch.offset < size), len(counted))
-                batches.append((turn, batch, batch.indices if here else found[at : at + batch.n_rows]))
-                at += batch.n_rows
+        for turn, batch in _in_turn(part, turns.get(part.name, []), len(counted)):
+            batches.append((turn, batch, batch.indices if here else found[at : at + batch.n_rows]))
+            at += batch.n_rows
         _add_failures(failures, part.failures, here, n_items, lookup)
     batches.sort(key=lambda entry: entry[0])
     return _first_rows([(b, i) for _, b, i in batches], n_items, failures, elsewhere)
 
 
-def _cut(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
-    """Return the rows of a batch, apart where a merge counted only the first of them."""
-    pieces = [batch]
-    for size in sorted(sizes):
-        pieces[-1:] = pieces[-1].cut(size)
-    return pieces
+def _in_turn(part: Part, turns: Sequence[tuple[int, int]], last: int) -> Iterator[tuple[int, Batch]]:
+    """Yield the batches of a part, and at which turn their rows were counted first."""
+    if not turns or (len(turns) == 1 and turns[0][1] >= part.size):
+        turn = turns[0][0] if turns else last
+        yield from ((turn, batch) for batch in part.batches)
+        return
+    for whole in part.batches:
+        pieces = [whole]
+        for size in sorted(size for _, size in turns):
+            pieces[-1:] = pieces[-1].cut(size)  # where a merge counted only the first of its rows
+        for batch in pieces:
+            yield next((turn for turn, size in turns if batch.offset < size), last), batch
 
 
 def _add_failures(failures: dict[int, Failure], found: list[Failure], here: bool, n_items: int, lookup: Lookup) -> None:

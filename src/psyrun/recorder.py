@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from psyrun.arrays import Array
+from psyrun.axes import Indices
 from psyrun.errors import TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
@@ -22,6 +24,8 @@ BUFFERED = 0.02
 FAST = 0.001
 """Seconds below which an item may wait at all."""
 
+_OWN = str(Path(__file__).parent) + os.sep
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _MOST_BYTES_COPIED = 2**16
 
 # Values of these types cannot change while they wait.
@@ -67,10 +71,10 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._error: TemporaryError | None = None
 
-    def begin(self, keys: Lanes, first: int, given: Mapping[str, Array]) -> None:
-        """Say which items come next: their keys, shape (n, 2), the index of the first, their parameters as columns."""
+    def begin(self, keys: Lanes, indices: Indices, given: Mapping[str, Array]) -> None:
+        """Say which items come next: their keys, shape (n, 2), their indices, their parameters as columns."""
         self.flush()
-        self._keys, self._first, self._given = keys, first, given
+        self._keys, self._indices, self._given = keys, indices, given
         self._number = 0
         self._clock_began = time.time() - time.perf_counter()
 
@@ -129,7 +133,7 @@ class Recorder:
         clock = np.array(times)
         system = {
             "key": self._keys[at],
-            "index": np.arange(self._first + at.start, self._first + at.stop),
+            "index": self._indices[at],
             "start": clock[:-1] + self._clock_began,
             "duration": np.diff(clock),
         }
@@ -146,7 +150,7 @@ class Recorder:
 
     def _failure(self, error: BaseException, number: int, began: float, ended: float) -> Failure:
         start = began + self._clock_began
-        return failure_of(error, self._keys[number], self._first + number, start, ended - began)
+        return failure_of(error, self._keys[number], int(self._indices[number]), start, ended - began)
 
     def wake(self) -> None:
         """Have a thread append the fast items if no more of them come: the next one may be slow."""
@@ -183,8 +187,7 @@ def may_wait(value: Any) -> bool:
 def user_trace(error: BaseException) -> TracebackType | None:
     """Return the traceback of an exception from the first frame that is not psyrun's."""
     trace = error.__traceback__
-    own = Path(__file__).parent
-    while trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(own):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN):
         trace = trace.tb_next
     return trace
 
@@ -192,9 +195,9 @@ def user_trace(error: BaseException) -> TracebackType | None:
 def failure_of(error: BaseException, key: Any, index: int, start: float, duration: float) -> Failure:
     """Return what to record of an exception: its traceback begins in the user's code."""
     trace = user_trace(error)
-    frames = traceback.extract_tb(trace)
-    own = [f for f in frames if not {"site-packages", "dist-packages"} & set(Path(f.filename).parts)]
-    last = (own or list(frames))[-1:]
+    told = traceback.TracebackException(type(error), error, trace)
+    own = [frame for frame in told.stack if not any(part in frame.filename for part in _INSTALLED)]
+    last = (own or list(told.stack))[-1:]
     return Failure(
         key=(int(key[0]), int(key[1])),
         index=index,
@@ -203,7 +206,7 @@ def failure_of(error: BaseException, key: Any, index: int, start: float, duratio
         type=type(error).__name__,
         message=_text_of(error),
         where=f"{last[0].filename}:{last[0].lineno}" if last else "",
-        traceback="".join(traceback.format_exception(type(error), error, trace, chain=trace is not None)),
+        traceback="".join(told.format(chain=trace is not None)),
     )
 
 

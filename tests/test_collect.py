@@ -146,7 +146,7 @@ def test_rows_are_in_the_order_of_the_space(workdir: Workdir, store: Store) -> N
     assert result["__psyrun_key"].tolist() == [[0, 1], [2, 1], [4, 1]]
     assert result["__psyrun_index"].tolist() == [0, 2, 4]
     assert int(result["__psyrun_n_items"]) == N
-    columns, _ = result_columns(place(read_parts(workdir), "s", N, lookup, ["c"]), ["x", "name"], store)
+    columns, _ = result_columns(place(read_parts(workdir), "s", N, lookup, ["c"]), ["x", "name"], store.holds_objects)
     assert list(columns) == ["x", "name", "y", "__psyrun_key", "__psyrun_index", "__psyrun_n_items"]
 
 

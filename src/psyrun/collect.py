@@ -28,7 +28,11 @@ INDEX = HIDDEN + "index"
 
 
 def result_columns(
-    placement: Placement, parameters: Sequence[str], store: Store, exclude: Collection[str] = ()
+    placement: Placement,
+    parameters: Sequence[str],
+    objects_ok: bool,
+    exclude: Collection[str] = (),
+    unpickle: bool | None = None,
 ) -> tuple[dict[str, Column], dict[int, str]]:
     """Return the columns of the result, and the items that do not fit into them.
 
@@ -37,9 +41,12 @@ def result_columns(
     placement : Placement
     parameters : sequence of str
         The columns that come first; hidden ones come last.
-    store : Store
+    objects_ok : bool
+        Whether a column may hold any Python object.
     exclude : collection of str
         Columns to leave out.
+    unpickle : bool, optional
+        Whether to read what was pickled; default ``objects_ok``.
 
     Returns
     -------
@@ -53,6 +60,7 @@ def result_columns(
     UnsupportedValueError
         A column that no choice of rows makes an array of.
     """
+    unpickle = objects_ok if unpickle is None else unpickle
     left_out: dict[int, str] = {}
     names = [n for n in dict.fromkeys([*parameters, *placement.names()]) if n not in exclude]
     done = 0
@@ -62,9 +70,9 @@ def result_columns(
         done += 1
         if placement.regular(name):
             continue
-        values = placement.column(name, store.holds_objects)
+        values = placement.column(name, unpickle)
         try:
-            irregular[name] = {} if values is None else settled(name, values, store.holds_objects)
+            irregular[name] = {} if values is None else settled(name, values, objects_ok)
         except UnsupportedValueError:
             odd = _odd_ones(name, list(values or []))
             if not odd:
@@ -168,7 +176,9 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
     parts = read_parts(workdir)
     counted = [(name, size) for name, size in manifest.get("counted", ())]
     placement = place(parts, plan.space, plan.n_items, lookup, plan.accepts, counted)
-    columns, left_out = result_columns(placement, plan.parameters, task.store, task.options["exclude_from_result"])
+    columns, left_out = result_columns(
+        placement, plan.parameters, task.store.holds_objects, task.options["exclude_from_result"]
+    )
     if workdir.plan_ids()[-1:] != [plan.id]:
         raise TemporaryError(f"{workdir.path}: another command made a newer plan, and writes the result")
     if path.exists() and not is_ours(workdir, path, manifest):

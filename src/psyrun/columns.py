@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from psyrun.arrays import Array, exact_array, objects, same_number
-from psyrun.errors import UnsupportedValueError
+from psyrun.arrays import Array, exact_array, join, objects, same_number
+from psyrun.errors import StoreError, UnsupportedValueError
 
 HIDDEN = "__psyrun_"
 """Prefix of the columns that `load` keeps to itself."""
@@ -182,11 +182,10 @@ def stacked(first: Mapping[str, Array], second: Mapping[str, Array], objects_ok:
     names += [n for n in first if n.startswith(HIDDEN) and n in second and not n.startswith((NONE, SHAPE, N_ITEMS))]
     result: dict[str, Array] = {}
     for name in names:
-        if name in first and name in second and first[name].dtype == second[name].dtype != object:
-            both = first[name], second[name]
-            hidden = {NONE + name, SHAPE + name} & (set(first) | set(second))
-            if not hidden and both[0].shape[1:] == both[1].shape[1:]:
-                result[name] = np.concatenate(both)
+        if name in first and name in second and not {NONE + name, SHAPE + name} & (set(first) | set(second)):
+            both = join([first[name], second[name]])
+            if both.dtype != object:
+                result[name] = both
                 continue
         values = [v for part in (first, second) for v in _values(name, part)]
         result |= settled(name, values, objects_ok)
@@ -200,3 +199,33 @@ def _values(name: str, data: Mapping[str, Array]) -> list[Any]:
 def height(data: Mapping[str, Array]) -> int:
     """Return the number of rows."""
     return next((len(column) for name, column in data.items() if name != N_ITEMS), 0)
+
+
+def chosen(
+    data: Mapping[str, Array], what: str, row: int | slice | None, names: Sequence[str] | None, hidden: bool
+) -> dict[str, Array]:
+    """Return some rows and columns.
+
+    Parameters
+    ----------
+    data : dict of arrays
+    what : str
+        Where they are from, for messages.
+    row : int, slice or None
+    names : sequence of str or None
+        Which columns, in this order; default all.
+    hidden : bool
+        Whether hidden columns belong to all.
+
+    Raises
+    ------
+    StoreError
+        There is no column of a name.
+    """
+    if names is None:
+        names = [name for name in data if hidden or not name.startswith(HIDDEN)]
+    absent = [name for name in names if name not in data]
+    if absent:
+        there = ", ".join(name for name in data if not name.startswith(HIDDEN))
+        raise StoreError(f"{what}: no column {', '.join(absent)}; it has {there}")
+    return {n: data[n] if row is None or not data[n].ndim else data[n][row] for n in names}

@@ -63,12 +63,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Put a small file in place, whole."""
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file in a directory that is synced and put in place later, and sync its content."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def as_json(content: Any) -> bytes:
+    """Return content as the text of a file."""
+    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def write_json(path: Path, content: Any) -> None:
     """Put a small JSON file in place, whole."""
-    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    with replacing(path) as beside:
+        beside.write_bytes(as_json(content))

@@ -49,7 +49,8 @@ def whole(column: Column) -> Array:
     pieces = list(pieces_of(column))
     if len(pieces) == 1 and pieces[0].shape == column.shape:
         return pieces[0]
-    return np.concatenate([np.empty((0, *column.shape[1:]), column.dtype), *pieces])
+    result = np.empty(column.shape, column.dtype)
+    return np.concatenate(pieces, out=result) if pieces else result
 
 
 def rows_per_piece(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -65,14 +64,14 @@ def _own_options(args: list[str]) -> tuple[list[str], list[str]]:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--taskdir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(file_okay=False),
     default=TASKDIR,
     show_default=True,
     help="Where the task files are.",
 )
 @click.version_option(__version__, prog_name="psy-doit")
 @click.pass_context
-def cli(ctx: click.Context, taskdir: Path) -> None:
+def cli(ctx: click.Context, taskdir: str) -> None:
     """Run one model over many parameter values, and never lose a finished one.
 
     A file psy-tasks/task_NAME.py defines the parameter space and the function; `psy-doit new NAME` writes one.
@@ -81,7 +80,9 @@ def cli(ctx: click.Context, taskdir: Path) -> None:
     Exit status: 0 all done, 1 some items failed, 2 task file or option wrong, 3 no such task, 4 refused so as not to
     lose or mix results, 75 temporary trouble, 130 interrupted.
     """
-    ctx.obj = taskdir
+    from pathlib import Path  # slow to load, and help does not need it
+
+    ctx.obj = Path(taskdir)
 
 
 def main() -> Any:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.files import replacing
-from psyrun.store import H5Store, NpzStore, PickleStore
+from psyrun.store import H5Store, NpzStore, PickleStore, TableStore
 from psyrun.testing import StoreTests, assert_same
 
 
@@ -106,6 +106,18 @@ class TestH5(StoreTests):
         """By the name of the column."""
         with pytest.raises(UnsupportedValueError, match="column 'x': HDF5 has no type"):
             self.store.save(path, {"x": np.zeros(1, dtype=[("a", "M8[s]")])})
+
+
+class TestNpzOfObjects(StoreTests):
+    store = NpzStore(allow_pickle=True)
+
+
+class TestH5OfObjects(StoreTests):
+    store = H5Store(allow_pickle=True)
+
+
+class TestTable(StoreTests):
+    store = TableStore()
 
 
 class TestPickle(StoreTests):

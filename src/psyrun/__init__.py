@@ -18,19 +18,23 @@ _MODULES = {
     "map_pspace": "psyrun.mapper",
     "map_pspace_parallel": "psyrun.mapper",
     "map_pspace_hdd_backed": "psyrun.mapper",
+    "AutodetectStore": "psyrun.store",
     "NpzStore": "psyrun.store",
     "H5Store": "psyrun.store",
     "PickleStore": "psyrun.store",
+    "TableStore": "psyrun.store",
     "ImmediateRun": "psyrun.scheduler",
     "Multiprocessing": "psyrun.scheduler",
     "Sqsub": "psyrun.scheduler",
     "DistributeBackend": "psyrun.backend",
     "LoadBalancingBackend": "psyrun.backend",
     "AmbiguousOperationError": "psyrun.errors",
+    "load": "psyrun.results",
 }
 
 __all__ = [
     "AmbiguousOperationError",
+    "AutodetectStore",
     "DistributeBackend",
     "H5Store",
     "ImmediateRun",
@@ -40,6 +44,8 @@ __all__ = [
     "Param",
     "PickleStore",
     "Sqsub",
+    "TableStore",
+    "load",
     "map_pspace",
     "map_pspace_hdd_backed",
     "map_pspace_parallel",
@@ -50,8 +56,9 @@ if TYPE_CHECKING:
     from psyrun.errors import AmbiguousOperationError
     from psyrun.mapper import map_pspace, map_pspace_hdd_backed, map_pspace_parallel
     from psyrun.pspace import Param
+    from psyrun.results import load
     from psyrun.scheduler import ImmediateRun, Multiprocessing, Sqsub
-    from psyrun.store import H5Store, NpzStore, PickleStore
+    from psyrun.store import AutodetectStore, H5Store, NpzStore, PickleStore, TableStore
 
 
 def __getattr__(name: str) -> Any:

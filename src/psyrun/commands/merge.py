@@ -11,7 +11,7 @@ from psyrun.columns import KEYS
 from psyrun.errors import RefusedError, TaskError
 from psyrun.plan import Plan
 from psyrun.record import place, read_parts
-from psyrun.store import H5Store, NpzStore, PickleStore, Store
+from psyrun.store import AutodetectStore
 from psyrun.workdir import Workdir
 
 
@@ -30,9 +30,9 @@ def command(directory: Path, file: Path) -> None:
     if not ids:
         raise TaskError(f"{directory}: nothing was run there yet")
     plan = Plan.read(workdir.plans / ids[-1])
-    store = _store(file)
+    store = AutodetectStore().store_for(file)
     placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
-    columns, left_out = result_columns(placement, plan.parameters, store)
+    columns, left_out = result_columns(placement, plan.parameters, store.holds_objects)
     write_result(file, columns, store)
     click.echo(f"{columns[KEYS].shape[0]} of {plan.n_items} items: {file}")
     for item, why in left_out.items():
@@ -43,11 +43,3 @@ def command(directory: Path, file: Path) -> None:
             f"placed by: psy-doit {plan.content['task']}",
             err=True,
         )
-
-
-def _store(file: Path) -> Store:
-    stores: tuple[type[Store], ...] = (NpzStore, H5Store, PickleStore)
-    for store in stores:
-        if file.suffix == store.ext:
-            return store()
-    raise TaskError(f"{file}: takes a file name that ends in {', '.join(s.ext for s in stores)}")

@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,10 +28,16 @@ class Store(ABC):
         The suffix of its files.
     holds_objects : bool
         Whether it holds any Python object, or numbers, text, times and arrays of these only.
+    streams : bool
+        Whether columns are written and verified in pieces, so that a result need not fit into memory.
+    queries : bool
+        Whether `load` takes ``where``.
     """
 
     ext: ClassVar[str]
-    holds_objects: ClassVar[bool] = False
+    holds_objects: bool = False
+    streams: bool = False
+    queries: bool = False
     KEYS: ClassVar[str] = _columns.KEYS
 
     @abstractmethod
@@ -47,6 +54,10 @@ class Store(ABC):
     def _pieces(self, path: Path, name: str) -> Iterator[Array]:
         """Yield the rows of one column in pieces, in order."""
         yield self._read(path, [name])[name]
+
+    def _query(self, path: Path, where: str, names: Collection[str] | None) -> tuple[dict[str, Array], int]:
+        """Return the rows of some columns that meet a condition, and how many rows the file has. See `_read`."""
+        raise StoreError(f"{path}: {self!r} takes no where; save the columns with psyrun.TableStore(), which does")
 
     def save(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Column]) -> None:
         """Write columns to a file, in place of what it held.
@@ -98,6 +109,7 @@ class Store(ABC):
         row: int | slice | None = None,
         columns: Sequence[str] | None = None,
         keys: bool = False,
+        where: str | None = None,
     ) -> dict[str, Array]:
         """Return the columns of a file.
 
@@ -110,6 +122,9 @@ class Store(ABC):
             Which columns; default all.
         keys : bool
             Whether to return the hidden columns (names begin with ``__psyrun_``) too.
+        where : str, optional
+            Only rows for which this holds, such as ``'(D == 3) & (rmse < .1)'``; ``row`` counts among these. For
+            stores that have ``queries``, see `psyrun.store.table.TableStore`.
 
         Returns
         -------
@@ -120,24 +135,30 @@ class Store(ABC):
         Raises
         ------
         StoreError
-            The file is not of this format, or damaged.
+            The file is not of this format, or damaged; or the condition is wrong.
         """
-        path = Path(filename)
+        data, warning = self._loaded(Path(filename), row, columns, keys, where)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        return data
+
+    def _loaded(
+        self, path: Path, row: int | slice | None, columns: Sequence[str] | None, keys: bool, where: str | None = None
+    ) -> tuple[dict[str, Array], str]:
+        """Return what `load` does, and a warning if there is one."""
         if not path.exists():
             raise StoreError(f"{path}: no such file. A run writes it when it is done: psy-doit <task>")
-        data = self._whole(path, columns if columns is None else {*columns, _columns.KEYS, _columns.N_ITEMS})
-        if _columns.N_ITEMS in data and not keys:
-            _warn_if_incomplete(path, _columns.height(data), int(data[_columns.N_ITEMS]))
-        if columns is not None:
-            absent = [name for name in columns if name not in data]
-            if absent:
-                raise StoreError(f"{path}: no column {', '.join(absent)}; it has {', '.join(self._whole(path))}")
-            data = {name: data[name] for name in columns}
-        elif not keys:
-            data = {name: column for name, column in data.items() if not name.startswith(_columns.HIDDEN)}
-        if row is not None:
-            data = {name: column[row] if column.ndim else column for name, column in data.items()}
-        return data
+        names = columns if columns is None else {*columns, _columns.KEYS, _columns.N_ITEMS}
+        if where is None:
+            data = self._whole(path, names)
+            rows = _columns.height(data)
+        else:
+            data, rows = self._asked(path, where, names)
+        n_items = int(data.get(_columns.N_ITEMS, rows))
+        warning = f"{path}: {rows} of {n_items} items. The command psy-doit <task> computes the others."
+        if columns is not None and not data.keys() >= set(columns):
+            data = self._whole(path)  # for the message
+        return _columns.chosen(data, str(path), row, columns, keys), warning if rows < n_items and not keys else ""
 
     def append(self, filename: str | Path, data: Mapping[str, Sequence[Any] | Array]) -> None:
         """Add rows to a file, or make it; a column that either lacks has no value in its rows."""
@@ -154,15 +175,10 @@ class Store(ABC):
                 raise UnsupportedValueError(f"{name!r} cannot name a column; it takes text that can be printed")
             if is_stream(values):
                 settled[name] = values
-                continue
-            if name == _columns.N_ITEMS:
+            elif name == _columns.N_ITEMS:
                 settled[name] = np.asarray(values)
-                continue
-            if isinstance(values, (str, bytes, Mapping, AbstractSet)) or not hasattr(values, "__len__"):
-                raise UnsupportedValueError(
-                    f"column {name!r} is {values!r:.60}; it takes a list or array, a value a row"
-                )
-            settled |= _columns.settled(name, values, self.holds_objects)
+            else:
+                settled |= _columns.settled(name, _rows(name, values), self.holds_objects)
         heights = {name: column.shape[0] for name, column in settled.items() if name != _columns.N_ITEMS}
         if len(set(heights.values())) > 1:
             told = ", ".join(f"{name} has {n}" for name, n in heights.items())
@@ -171,8 +187,18 @@ class Store(ABC):
 
     def _whole(self, path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
         """Return what `_read` does, or raise a StoreError."""
-        try:
+        with self._damage_told(path):
             return self._read(path, names)
+
+    def _asked(self, path: Path, where: str, names: Collection[str] | None) -> tuple[dict[str, Array], int]:
+        """Return what `_query` does, or raise a StoreError."""
+        with self._damage_told(path):
+            return self._query(path, where, names)
+
+    @contextmanager
+    def _damage_told(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except (StoreError, MemoryError):
             raise
         except Exception as error:  # a damaged file can raise nearly anything
@@ -182,8 +208,13 @@ class Store(ABC):
         return f"{type(self).__name__}()"
 
 
-def _warn_if_incomplete(path: Path, rows: int, n_items: int) -> None:
-    if rows < n_items:
-        warnings.warn(
-            f"{path}: {rows} of {n_items} items. The command psy-doit <task> computes the others.", stacklevel=3
-        )
+def _rows(name: str, values: Any) -> Sequence[Any] | Array:
+    """Return what are values of rows, None where an array masks them."""
+    no_sequence = isinstance(values, (str, bytes, Mapping, AbstractSet)) or not hasattr(values, "__len__")
+    if no_sequence or (isinstance(values, np.ndarray) and not values.ndim):
+        raise UnsupportedValueError(f"column {name!r} is {values!r:.60}; it takes a list or array, a value a row")
+    if not isinstance(values, np.ma.MaskedArray):
+        return values  # type: ignore[no-any-return]
+    if values.ndim > 1 and np.ma.is_masked(values):
+        raise UnsupportedValueError(f"column {name!r} masks parts of rows, which no store can keep; use NaN there")
+    return [None if value is np.ma.masked else value for value in values] if np.ma.is_masked(values) else values.data

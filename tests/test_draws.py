@@ -83,3 +83,25 @@ def test_items_that_draw_get_the_same_numbers_in_any_order(project: Project, dra
     project.task("t", source.format(stop=20))
     project.run("-n", "1", "t")
     assert project.result("t")["y"].tolist() == first
+
+
+def test_children_that_draw_before_their_first_item_draw_different_numbers(project: Project) -> None:
+    """Their processes are forked from one."""
+    source = """
+        import time
+        import numpy as np
+        from psyrun import Multiprocessing, Param
+        pspace = Param(x=range(8))
+        scheduler = Multiprocessing(4)
+        def setup(child):
+            return {"child": child, "drawn": np.random.rand()}
+        def execute(x, child, drawn):
+            time.sleep(0.1)
+            return {}
+        """
+    project.task("t", source)
+    project.run("t")
+    result = project.result("t")
+    drawn = dict(zip(result["child"].tolist(), result["drawn"].tolist(), strict=True))
+    assert len(drawn) > 1
+    assert len(set(drawn.values())) == len(drawn)

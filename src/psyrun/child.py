@@ -28,6 +28,14 @@ POSITION, DONE, FAILED = range(3)
 """Columns of the counters that a child shares with its supervisor and the command."""
 
 
+def preload() -> None:
+    """Import what children need, while the command that is to give orders still plans."""
+    import numpy.random  # noqa: F401
+    import threadpoolctl  # noqa: F401
+
+    import psyrun.scheduler  # noqa: F401
+
+
 class Child:
     """Runs items of a plan for a supervisor.
 
@@ -79,6 +87,7 @@ class Child:
         from psyrun.scheduler import available_cores
 
         os.chdir(self._plan.content["cwd"])
+        np.random.seed()  # with a state of its own: that of the process it was forked from is every child's
         task = self._plan.task()
         if task.code != self._plan.code or task.pspace.digest != self._plan.space:
             what = "code" if task.code != self._plan.code else "parameter space"

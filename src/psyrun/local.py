@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from psyrun.child import DONE, FAILED, POSITION
+from psyrun.child import DONE, FAILED, POSITION, preload
 from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
 from psyrun.processes import die_with_parent
@@ -156,6 +156,7 @@ class LocalWorker:
         try:
             os.setsid()  # Ctrl-C is for the command, which stops its worker in order
             die_with_parent(command, signal.SIGTERM)
+            preload()
             with os.fdopen(orders) as lines:
                 for line in lines:
                     self._obey(json.loads(line), notify)

@@ -28,7 +28,7 @@ SECONDS = 30
 
 # A child is forked from a process that has imported all this, and begins at once.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["__main__", "psyrun.store", "numpy.ma", "zipfile", "h5py", "tables"])
+FORKS.set_forkserver_preload(["psyrun.store", "numpy.ma", "zipfile", "h5py", "tables"])
 
 
 @dataclass

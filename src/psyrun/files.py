@@ -50,7 +50,13 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a path beside the target; on success it is synced and takes the target's place, else it is removed."""
+    """Give a path beside the target; on success it is synced and takes the target's place, else it is removed.
+
+    Raises
+    ------
+    OSError
+        What the system refused, with the target as its file where it named none: writes and syncs tell of no file.
+    """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{random_name()}.tmp")
     try:
@@ -58,6 +64,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         sync_file(beside)
         beside.replace(path)
         sync_directory(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -118,10 +118,10 @@ class Safety:
         assert list(path.parent.iterdir()) == [path]
 
     def test_a_disk_that_fills_up_leaves_the_old_file(self, path: Path) -> None:
-        """Whole, and nothing beside it; what is told is an OSError or a StoreError, whatever a library makes of it."""
+        """Whole, and nothing beside it; an OSError or a StoreError names it, whatever a library makes of it."""
         self.store.save(path, {"x": [1]})
         for write in (self.store.save, self.store.append):
-            with file_size_limited(400_000), pytest.raises((OSError, StoreError)):
+            with file_size_limited(400_000), pytest.raises((OSError, StoreError), match="result"):
                 write(path, {"x": np.arange(100_000.0)})
         assert self.store.load(path)["x"].tolist() == [1]
         assert list(path.parent.iterdir()) == [path]

@@ -65,8 +65,11 @@ def load(
 
     Examples
     --------
-    >>> psyrun.load('cc1')  # doctest: +SKIP
-    {'D': array([ 2,  3, ...]), 'rmse': array([0.12, 0.15, ...])}
+    >>> import pathlib, psyrun, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'result.npz'
+    >>> psyrun.NpzStore().save(path, {'D': [2, 3], 'rmse': [.5, .25]})
+    >>> psyrun.load(path, columns=['rmse'])
+    {'rmse': array([0.5 , 0.25])}
     """
     task = _task(what, Path(taskdir))
     if task is None and Path(what).is_file():

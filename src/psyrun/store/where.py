@@ -52,8 +52,8 @@ def condition(where: str, dtypes: Mapping[str, np.dtype[Any]]) -> Condition:
     ----------
     where : str
         Comparisons of columns with each other, numbers or text, joined by ``&``, ``|``, ``~`` and parentheses.
-        Numbers may be computed by ``+ - * / **``; integers overflow as in NumPy. Truth values, complex numbers, text
-        and bytes are compared by ``==`` and ``!=`` only; times with text such as ``'2020-01-31'``.
+        Numbers may be computed by ``+ - * / **``, in 64 bits. Truth values, complex numbers, text and bytes are
+        compared by ``==`` and ``!=`` only; times with text such as ``'2020-01-31'``.
     dtypes : dict of str to dtype
         The columns that can be asked for.
 
@@ -71,7 +71,7 @@ def condition(where: str, dtypes: Mapping[str, np.dtype[Any]]) -> Condition:
     if not isinstance(where, str):
         writer.refuse("it takes text")
     try:
-        part = writer.part(ast.parse(where.strip(), mode="eval").body)
+        part = writer.part(ast.parse(where.strip(), mode="eval").body, needed=True)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         writer.refuse(f"it cannot be read: {error}")
     if part.kind != "truth" or not writer.condition.columns:
@@ -100,19 +100,20 @@ class _Writer:
         known = f"It takes conditions on {', '.join(self._dtypes)}, such as '(D == 3) & (rmse < .1)'"
         raise StoreError(f"where={self._where!r}: {why}. {known}")
 
-    def part(self, node: ast.expr) -> _Part:
+    def part(self, node: ast.expr, needed: bool = False) -> _Part:
+        """Return a part; it is needed if only rows that meet it can meet the whole."""
         if isinstance(node, ast.Name):
             return self._column(node.id)
         if isinstance(node, ast.Constant):
             return self._constant(node.value)
         if isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.Not):
-            return self._not(node.operand) if isinstance(node.op, ast.Invert) else self._signed(node)
+            return self._not(node) if isinstance(node.op, ast.Invert) else self._signed(node)
         if isinstance(node, ast.BinOp) and type(node.op) in _JOINTS:
-            return self._joined(node)
+            return self._joined(node, needed and isinstance(node.op, ast.BitAnd))
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             return self._computed(node)
         if isinstance(node, ast.Compare) and all(type(op) in _COMPARISONS for op in node.ops):
-            return self._compared(node)
+            return self._compared(node, needed)
         if isinstance(node, (ast.BoolOp, ast.UnaryOp)):
             self.refuse("it takes & for and, | for or, ~ for not, and parentheses around what they join")
         return self.refuse(f"{ast.unparse(node)!r} is more than it takes")
@@ -124,6 +125,9 @@ class _Writer:
         columns = self.condition.columns
         short = next((short for short, known in columns.items() if known == name), f"c{len(columns)}")
         columns[short] = name
+        if dtype.kind in "iuf" and dtype.itemsize < 8:
+            # numexpr would compute in 32 bits, also with integers of 64.
+            short = f"({short} * {self._named(1.0 if dtype.kind == 'f' else 1)})"
         return _Part(short, KINDS[dtype.kind], dtype)
 
     def _constant(self, value: Any) -> _Part:
@@ -170,32 +174,26 @@ class _Writer:
             return self._constant(compute(left.value, right.value))
         return _Part(f"({left.text} {sign} {right.text})", kind)
 
-    def _joined(self, node: ast.BinOp) -> _Part:
-        left, right = self._truth(node.left), self._truth(node.right)
+    def _joined(self, node: ast.BinOp, needed: bool) -> _Part:
+        left, right = self._truth(node.left, needed), self._truth(node.right, needed)
         return _Part(f"({left.text} {_JOINTS[type(node.op)]} {right.text})", "truth")
 
-    def _not(self, node: ast.expr) -> _Part:
-        # PyTables makes an error, or another condition, of a negated == on an indexed column.
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
-            return self._truth(node.operand)
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
-            turned = ast.NotEq() if isinstance(node.ops[0], ast.Eq) else ast.Eq()
-            return self.part(ast.Compare(node.left, [turned], node.comparators))
-        return _Part(f"(~{self._truth(node).text})", "truth")
+    def _not(self, node: ast.UnaryOp) -> _Part:
+        return _Part(f"(~{self._truth(node.operand).text})", "truth")
 
-    def _truth(self, node: ast.expr) -> _Part:
-        part = self.part(node)
+    def _truth(self, node: ast.expr, needed: bool = False) -> _Part:
+        part = self.part(node, needed)
         if part.kind != "truth":
             self.refuse(f"{ast.unparse(node)!r} is no comparison; each takes its own parentheses around it")
         return part
 
-    def _compared(self, node: ast.Compare) -> _Part:
+    def _compared(self, node: ast.Compare, needed: bool) -> _Part:
         parts = [self.part(side) for side in (node.left, *node.comparators)]
         signs = [_COMPARISONS[type(op)] for op in node.ops]
-        pairs = [self._pair(parts[i], sign, parts[i + 1]) for i, sign in enumerate(signs)]
+        pairs = [self._pair(parts[i], sign, parts[i + 1], needed) for i, sign in enumerate(signs)]
         return _Part(pairs[0] if len(pairs) == 1 else f"({' & '.join(pairs)})", "truth")
 
-    def _pair(self, left: _Part, sign: str, right: _Part) -> str:
+    def _pair(self, left: _Part, sign: str, right: _Part, needed: bool) -> str:
         if "time" in (left.kind, right.kind):
             return self._of_times(left, sign, right)
         kinds = {left.kind, right.kind}
@@ -204,18 +202,19 @@ class _Writer:
         if sign not in ("==", "!=") and kinds != {"number"}:
             self.refuse(f"{left.kind} can be compared by == and != only")
         if kinds == {"number"}:
-            return f"({self._found(left, right)} {sign} {self._found(right, left)})"
+            return f"({self._side(left, right, needed)} {sign} {self._side(right, left, needed)})"
         return f"({left.text} {sign} {right.text})"
 
-    def _found(self, part: _Part, other: _Part) -> str:
-        """Return what to write for a number, so that PyTables looks into an index only for what it can find there.
+    def _side(self, part: _Part, other: _Part, needed: bool) -> str:
+        """Return what to write for a number, so that PyTables looks into an index only where it finds all rows.
 
-        It fails for values of another column, and for floats among integers.
+        It mixes up the indices of comparisons that are joined in more ways than by ``&``, negates some wrongly, and
+        fails for values of another column and for floats among integers.
         """
         if part.dtype is None:
             return part.text
-        fits = other.value is not None and (part.dtype.kind == "f" or type(other.value) is int)
-        return part.text if fits else f"({part.text} + {self._named(0)})"
+        of_its_kind = other.value is not None and (part.dtype.kind == "f" or type(other.value) is int)
+        return part.text if needed and of_its_kind else f"({part.text} + {self._named(0)})"
 
     def _of_times(self, left: _Part, sign: str, right: _Part) -> str:
         """Return the comparison of a column of times with text, in the integers that the times are counted in."""

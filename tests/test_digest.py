@@ -457,3 +457,21 @@ def test_the_digest_of_today_is_that_of_tomorrow() -> None:
         "    with open(a) as f:\n        return {'y': f'{a!r:>{c}}', 'z': [i for i in K if i], 't': lambda q: q[1:]}\n"
     )
     assert digest(source) == "1eb8425d894f7a80f092795dd457c4b2"
+
+
+def test_classes_of_values_of_the_space_count() -> None:
+    """Nobody calls their methods by the name of the class."""
+    source = """
+        from psyrun import Param
+        class Noise(float):
+            def sample(self):
+                return {value}
+        class Other:
+            value = {other}
+        pspace = Param(noise=[Noise(1.)])
+        def execute(noise):
+            return {{"y": noise.sample()}}
+        """
+    base = digest(source.format(value=1, other=1))
+    assert digest(source.format(value=2, other=1)) != base
+    assert digest(source.format(value=1, other=2)) == base

@@ -269,7 +269,7 @@ def test_values_of_all_kinds_reach_the_result(project: Project) -> None:
         ("return [x]", "it takes a dict"),
         ("return {'y': lambda: 1}", "PickleStore"),
         ("return {'x': 5}", "name of a parameter"),
-        ("return {1: 5}", "takes text"),
+        ("return {1: 5}", "takes printable text"),
     ],
 )
 def test_a_result_that_cannot_be_recorded_is_a_failed_item(project: Project, body: str, told: str) -> None:
@@ -585,3 +585,84 @@ def test_the_plan_says_where_results_come_from(project: Project) -> None:
     assert content["provenance"]["versions"]["psyrun"] == psyrun.__version__
     assert (plan / "task.py").read_text() == (project.tasks / "task_t.py").read_text()
     assert oct((project.path / "psy-work/t").stat().st_mode)[-3:] == "700"
+
+
+# Outputs of several kinds, and processes of user code
+
+SHIFTING = """
+from psyrun import Param
+pspace = Param(x=range(60))
+{more}
+def execute(x{given}):
+    if x % 3 == 1:
+        return {odd}
+    return {usual}
+"""
+
+
+@pytest.mark.parametrize(
+    ("odd", "usual", "setup"),
+    [
+        ("{'x': x, 'z': 100 + x}", "{'y': x}", False),
+        ("{'x': x, 'z': 1, 'w': 2}", "{'y': x}", False),
+        ("{'error': -1.0}", "{'gain': gain, 'y': x / 10}", True),
+        ("dict(y=x, z=1)", "{'z': 2, 'y': x}", False),
+        ("{}", "{'y': x}", False),
+    ],
+)
+def test_rows_of_other_names_do_not_shift_their_neighbours(project: Project, odd: str, usual: str, setup: bool) -> None:
+    """Outputs with parameters, values of setup or names missing stand between usual ones, all of them fast."""
+    more = "def setup(child):\n    return {'gain': 7}" if setup else ""
+    project.task("t", SHIFTING, odd=odd, usual=usual, more=more, given=", gain" if setup else "")
+    project.run("t")
+    data = project.result("t")
+    for i, x in enumerate(data["x"].tolist()):
+        row = eval(odd if x % 3 == 1 else usual, {"x": x, "gain": 7}) | ({"gain": 7} if setup else {})
+        for name in data:
+            expected = x if name == "x" else row.get(name, np.nan)
+            np.testing.assert_equal(data[name][i], expected, err_msg=f"{name} of {x}")
+
+
+@pytest.mark.parametrize("how", ["pool", "terminated", "forked"])
+def test_processes_that_user_code_starts_and_ends_write_nothing(project: Project, how: str) -> None:
+    """Fast rows wait when they are forked; they are the parent's alone."""
+    start = {
+        "pool": "with mp.get_context('fork').Pool(2) as pool:\n            pool.map(abs, [1, 2])",
+        "terminated": "p = mp.get_context('fork').Process(target=time.sleep, args=(9,)); p.start(); p.terminate(); "
+        "p.join(); assert p.exitcode == -15",
+        "forked": "pid = os.fork()\n        if pid == 0:\n            raise SystemExit\n        os.waitpid(pid, 0)",
+    }[how]
+    source = "import multiprocessing as mp, os, time\nfrom psyrun import Param\npspace = Param(x=range(200))\n"
+    source += f"min_items = 200\ndef execute(x):\n    if x % 20 == 5:\n        {start}\n    return {{'y': x}}\n"
+    project.task("t", source)
+    project.run("t")
+    assert project.result("t")["y"].tolist() == list(range(200))
+    assert project.status("t")["damaged_parts"] == []
+    assert len(list((project.path / "psy-work/t/parts").iterdir())) == 1
+
+
+def test_an_array_of_objects_that_is_used_again_is_written_at_once(project: Project) -> None:
+    """A copy of it would hold the same objects."""
+    source = """
+        import numpy as np
+        from psyrun import Param, PickleStore
+        pspace = Param(x=range(50))
+        store = PickleStore()
+        kept, array = [0], np.empty(1, object)
+        array[0] = kept
+        def execute(x):
+            kept[0] = x
+            return {"y": array}
+        """
+    project.task("t", source)
+    project.run("t")
+    found = psyrun.PickleStore().load(project.path / "psy-work/t/result.pkl")["y"]
+    assert [np.asarray(value).tolist() for value in found] == [[[x]] for x in range(50)]
+
+
+@pytest.mark.parametrize("name", ["", "a\\0b", "a\\nb"])
+def test_a_name_that_no_store_takes_fails_its_item(project: Project, name: str) -> None:
+    """Not the merge, after everything was computed."""
+    project.task("t", f"from psyrun import Param\npspace = Param(x=[1])\ndef execute(x):\n    return {{'{name}': x}}\n")
+    assert "printable text" in project.run("t", status=1).stderr
+    assert project.result("t", keys=True)["x"].shape == (0,)

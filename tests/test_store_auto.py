@@ -41,7 +41,8 @@ def test_the_suffix_chooses(name: str, kind: type[Store], tmp_path: Path) -> Non
 def test_objects_go_where_the_store_for_the_file_holds_them(tmp_path: Path) -> None:
     """And nowhere else."""
     AUTO.save(tmp_path / "a.pkl", {"x": [{}]})
-    assert AUTO.load(tmp_path / "a.pkl")["x"].tolist() == [{}]
+    AUTO.append(tmp_path / "a.pkl", {"x": [{1}]})
+    assert AUTO.load(tmp_path / "a.pkl")["x"].tolist() == [{}, {1}]
     with pytest.raises(UnsupportedValueError, match="PickleStore"):
         AUTO.save(tmp_path / "a.npz", {"x": [{}]})
 

@@ -103,7 +103,9 @@ class Child:
         self._extra = self._set_up()
         self._may_draw = task.may_draw
         self._execute = self._execute_with(self._extra)
-        os.register_at_fork(after_in_child=self._became_copy)
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._became_copy
+        )
         per_child = max(1, available_cores() // max(1, int(os.environ.get("PSYRUN_CHILDREN", "1"))))
         self._limits = threadpool_limits(limits=per_child)
         signal.signal(signal.SIGTERM, self._terminated)
@@ -207,10 +209,19 @@ class Child:
         execute: Callable[..., Any] = self._task.execute
         return (lambda **assignment: execute(**assignment, **extra)) if extra else execute
 
+    def _before_fork(self) -> None:
+        """Have SIGTERM wait until a process that user code forks is not taken for this one."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _after_fork(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
     def _became_copy(self) -> None:
         """Note that this is a process that user code forked: it must not write to the part, nor run items."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._is_copy = True
         self._usual = None  # so that the next outputs are looked at
+        self._after_fork()
 
     def _end_copy(self, status: int) -> None:
         if self._is_copy:
@@ -224,8 +235,8 @@ class Child:
         if self._excluded:
             self._warn_of_ineffective(row)
         kept = {n: value for n, value in row.items() if n not in self._excluded and n not in assignment}
-        if not self._excluded and list(kept) == list(outputs):
-            self._usual = tuple(kept)
+        # Always set: the columns that rows go to are those of the last that came by here.
+        self._usual = tuple(kept) if not self._excluded and list(kept) == list(outputs) else None
         return kept
 
     def _warn_of_ineffective(self, row: Mapping[str, Any]) -> None:
@@ -249,9 +260,9 @@ def check_outputs(outputs: Any, assignment: Mapping[str, Any]) -> None:
             f"execute returned {outputs!r:.60} (a {type(outputs).__name__}); it takes a dict, such as {{'y': y}}"
         )
     for name in outputs:
-        if not isinstance(name, str) or name.startswith("__psyrun_"):
+        if not isinstance(name, str) or name.startswith("__psyrun_") or not name or not name.isprintable():
             raise UnsupportedValueError(
-                f"execute returned the key {name!r}; it takes text that does not begin with __psyrun_"
+                f"execute returned the key {name!r}; it takes printable text that does not begin with __psyrun_"
             )
         if name in assignment and outputs[name] is not assignment[name]:
             raise UnsupportedValueError(

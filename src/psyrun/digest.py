@@ -48,7 +48,9 @@ def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str 
     """
     state = blake2b(digest_size=16)
     task = Module(source, filename)
-    reached = task.reached(ROOTS)
+    # Values of the space may be objects of classes of this file, whose methods nobody calls by name.
+    classes = {node.name for node in task.reached({"pspace"}) if isinstance(node, ast.ClassDef)}
+    reached = task.reached(ROOTS | classes)
     defaults = Module(config, filename)
     inherited = (ROOTS & defaults.defined) - task.defined
     if inherited:
@@ -183,10 +185,6 @@ class Module:
                     wanted |= statement.reads
                     grown = True
         return [s.node for s, yes in zip(self._statements, chosen, strict=True) if yes]
-
-    def read_by(self, statements: Collection[ast.stmt]) -> set[str]:
-        """Return the globals that some of its statements read."""
-        return set().union(*(s.reads for s in self._statements if s.node in statements))
 
     def unread_imports(self) -> list[ast.stmt]:
         """Return the imports of names that nothing reads: they are there for what importing does."""

@@ -1,25 +1,24 @@
 """Whether items may draw from the global random generators, which are seeded for each item then.
 
 Seeding both takes a few microseconds, more than all else that is done about an item. The answer is no only where the
-code shows it: all that ``execute`` and ``setup`` reach imports nothing but a few modules known to draw nothing, and
-names neither a random generator nor a way around names.
+code shows it: the task file imports nothing but a few modules known to draw nothing, and has no word anywhere that
+names a random generator, loads objects, or is a way around names.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Sequence
-
-from psyrun.digest import ROOTS, Module
+from collections.abc import Iterator
 
 _QUIET = {"__future__", "abc", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "enum"}
 _QUIET |= {"fractions", "functools", "itertools", "json", "math", "numbers", "numpy", "operator", "psyrun", "re"}
 _QUIET |= {"string", "time", "typing", "warnings"}
-_LOUD = {"random", "_random", "sys", "_sys", "os", "_os", "modules", "testing", "sampling", "map_pspace_parallel"}
-_LOUD |= {"__builtins__", "__class__", "__dict__", "__getattribute__", "__globals__", "__import__", "__loader__"}
-_LOUD |= {"__self__", "__subclasses__", "__spec__", "attrgetter", "breakpoint", "compile", "eval", "exec", "getattr"}
-_LOUD |= {"globals", "locals", "methodcaller", "vars"}
+_LOUD = {"random", "_random", "sys", "_sys", "os", "_os", "modules", "testing", "builtins"}
+_LOUD |= {"attrgetter", "methodcaller", "breakpoint", "compile", "eval", "exec", "getattr", "globals", "locals", "vars"}
+_LOUD |= {"load", "allow_pickle", "memmap", "load_task", "tasks", "mapper", "results", "map_pspace"}
+_LOUD |= {"map_pspace_parallel", "map_pspace_hdd_backed", "sampling", "*"}
+_IN_CLASSES = {"__init__", "__post_init__", "__call__", "__name__", "__doc__", "__file__", "__version__"}
 
 
 def may_draw(source: str, config: str, filename: str) -> bool:
@@ -36,36 +35,47 @@ def may_draw(source: str, config: str, filename: str) -> bool:
     --------
     >>> may_draw('def execute(x): return {"y": x * x}', '', 'task_x.py')
     False
-    >>> may_draw('import model; def execute(x): return model.run(x)'.replace('; ', chr(10)), '', 'task_x.py')
+    >>> may_draw('import model; execute = model.run', '', 'task_x.py')
     True
     """
-    task = Module(source, filename)
-    if task.is_opaque or (Module(config, filename).defined & ROOTS) - task.defined:
-        return True
-    reached = task.reached(ROOTS)
-    unknown = task.read_by(reached) - task.defined - set(dir(builtins))
-    return bool(unknown) or _draws(reached)
+    tree = ast.parse(source, filename)
+    words = set(_words(tree))
+    defined = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    defined |= {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler))}  # type: ignore[misc]
+    defined |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+    imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    defined |= {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names}
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    unknown = used - defined - set(dir(builtins)) - {"__file__", "__name__"}
+    hidden = {word for word in words if word.startswith("__")} - _IN_CLASSES
+    return bool(words & _LOUD or unknown or hidden or _functions(config)) or not all(map(_is_quiet, imports))
 
 
-def _draws(statements: Sequence[ast.AST]) -> bool:
-    """Whether code has a word that is not known to be quiet."""
-    for statement in statements:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and node.id in _LOUD:
-                return True
-            if isinstance(node, ast.Attribute) and node.attr in _LOUD:
-                return True
-            if isinstance(node, (ast.Import, ast.ImportFrom)) and not _is_quiet(node):
-                return True
-    return False
+def _words(tree: ast.AST) -> Iterator[str]:
+    """Yield all names, attributes, keywords and what is imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.MatchClass):
+            yield from node.kwd_attrs
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                yield from alias.name.split(".")
 
 
 def _is_quiet(node: ast.Import | ast.ImportFrom) -> bool:
-    """Whether an import is of nothing that draws."""
-    names = [part for alias in node.names for part in alias.name.split(".")]
+    """Whether an import is of modules that draw nothing."""
     if isinstance(node, ast.ImportFrom):
-        modules = [node.module or ""] if not node.level else [""]
-        names += modules[0].split(".")
-    else:
-        modules = [alias.name for alias in node.names]
-    return all(module.partition(".")[0] in _QUIET for module in modules) and not set(names) & {*_LOUD, "*"}
+        parts = (node.module or "").split(".")
+        return not node.level and parts[0] in _QUIET and not set(parts) & _LOUD
+    return all(alias.name.partition(".")[0] in _QUIET for alias in node.names)
+
+
+def _functions(config: str) -> bool:
+    """Whether the configuration defines functions or imports something: they are not looked into."""
+    kinds = (ast.FunctionDef, ast.Lambda, ast.Import, ast.ImportFrom)
+    return any(isinstance(node, kinds) for node in ast.walk(ast.parse(config)))

@@ -100,6 +100,7 @@ class Writer:
 
     def __init__(self, descriptor: int, objects_ok: bool = False):
         self._descriptor = descriptor
+        self._process = os.getpid()
         self._objects_ok = objects_ok
         self._schemas: dict[Schema, int] = {}
         self._shapes: dict[str, set[tuple[int, ...]]] = {}
@@ -178,6 +179,8 @@ class Writer:
     def _record(self, kind: int, payload: bytes, schema: int = 0, rows: int = 0) -> None:
         if self._broken:
             raise TemporaryError("the part could not be written before")
+        if os.getpid() != self._process:
+            raise TemporaryError("the part belongs to another process")
         try:
             if self._end < 0:
                 self._end = os.fstat(self._descriptor).st_size

@@ -181,7 +181,9 @@ def _taken(values: list[Any], n: int) -> list[Any]:
 
 def may_wait(value: Any) -> bool:
     """Whether a copy of a value can wait, as user code may change what it returned: an array that it uses again."""
-    return type(value) in CONSTANT or (type(value) is np.ndarray and value.nbytes <= _MOST_BYTES_COPIED)
+    if type(value) is np.ndarray:
+        return value.nbytes <= _MOST_BYTES_COPIED and not value.dtype.hasobject
+    return type(value) in CONSTANT
 
 
 def user_trace(error: BaseException) -> TracebackType | None:

@@ -75,7 +75,7 @@ class AutodetectStore(Store):
 def _of_other_packages(path: Path, suffix: str) -> Store:
     from importlib.metadata import entry_points
 
-    declared = [point for point in entry_points(group=GROUP) if point.name not in _OURS]
+    declared = entry_points(group=GROUP)
     points = [point for point in declared if point.name.lower() == suffix]
     if not points:
         known = dict.fromkeys([*_OURS, *(point.name for point in declared)])

@@ -46,8 +46,9 @@ def _check(path: Path, name: str, node: Any) -> None:
 
     for number in range(h5py.h5a.get_num_attrs(node.id)):
         attribute = h5py.h5a.open(node.id, index=number)
+        attribute.name.decode()  # damaged names end PyTables, and Python with it
         if not _is_harmless(attribute):
-            _refuse(path, f"has the attribute {attribute.name.decode(errors='replace')!r} at {name}, and so it")
+            _refuse(path, f"has the attribute {attribute.name.decode()!r} at {name}, and so it")
     if isinstance(node, h5py.Group):
         for child in node:
             if not isinstance(node.get(child, getlink=True), h5py.HardLink):

@@ -102,3 +102,23 @@ def test_the_dtype_is_the_one_that_holds_all_unchanged(rows: list[Any], dtype: s
     array = exact_array(rows)
     assert array.dtype == np.dtype(dtype)
     assert array.dtype != object or array.shape == (len(rows),)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([np.float64(0.5), 0.0], "f8"),
+        ([np.float32(0.1), 1], "f8"),
+        ([np.int64(1), 2], "i8"),
+        ([np.uint8(1), 2.5], "f8"),
+        ([np.int64(2**53 + 1), 0.5], "O"),
+        ([np.float64(0.5), True], "O"),
+        ([np.timedelta64(1, "s"), 1], "O"),
+        ([np.longdouble(1), 1.0], "O"),
+    ],
+)
+def test_numbers_of_numpy_and_of_python_share_an_array(values: list[Any], dtype: str) -> None:
+    """As means and constants do in one list; where one would change they do not."""
+    array = exact_array(values)
+    assert array.dtype == np.dtype(dtype)
+    assert all(a == b for a, b in zip(array, values, strict=True))

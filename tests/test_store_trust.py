@@ -101,6 +101,14 @@ def test_what_could_be_one_is_not_opened_either(value: Any, path: Path) -> None:
         STORE.load(path, where="x == 3")
 
 
+def test_a_damaged_name_is_an_error(path: Path) -> None:
+    """PyTables would end Python itself at a name that is no UTF-8."""
+    with h5py.File(path, "r+") as file:
+        h5py.h5a.create(file["psyrun"].id, b"\xdf", h5py.h5t.NATIVE_INT8, h5py.h5s.create(h5py.h5s.SCALAR))
+    with pytest.raises(StoreError, match=r"cannot be read as a \.h5 file: 'utf-8' codec"):
+        STORE.load(path, where="x == 3")
+
+
 @pytest.mark.parametrize(
     ("link", "told"),
     [

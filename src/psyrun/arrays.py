@@ -96,7 +96,10 @@ def exact_array(values: Sequence[Any]) -> Array:
         return np.array(values, dtype=np.complex128)
     if all(issubclass(t, (np.ndarray, list, tuple)) for t in types):
         return _stacked(values)
-    return objects(values)
+    numbers = [plain(v) for v in values]
+    # Numbers of NumPy beside Python's, as in [np.mean(a), 0.0]: they are the same numbers.
+    mixed = all(issubclass(t, (float, int, np.floating, np.integer)) and not issubclass(t, bool) for t in types)
+    return exact_array(numbers) if mixed and set(map(type, numbers)) <= {int, float} else objects(values)
 
 
 def _integers(values: Sequence[int]) -> Array:

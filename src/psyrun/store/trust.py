@@ -25,7 +25,7 @@ def check_for_pytables(path: Path) -> None:
     if found.st_uid != os.geteuid():
         _refuse(path, "belongs to another user")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        _refuse(path, f"can be written by other users, which ends with: chmod go-w {path}. It")
+        _refuse(path, f"can be written by other users, which ends with: chmod go-w {path}")
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -35,7 +35,7 @@ def check_for_pytables(path: Path) -> None:
 
 def _refuse(path: Path, why: str) -> None:
     raise StoreError(
-        f"{path} {why} is not opened for a query: PyTables could run code that it found in there. "
+        f"{path} {why}. It is not opened for a query: PyTables could run code that it found in there. "
         "Without a query, psyrun.H5Store() loads it, and runs nothing"
     )
 
@@ -48,13 +48,13 @@ def _check(path: Path, name: str, node: Any) -> None:
         attribute = h5py.h5a.open(node.id, index=number)
         attribute.name.decode()  # damaged names end PyTables, and Python with it
         if not _is_harmless(attribute):
-            _refuse(path, f"has the attribute {attribute.name.decode()!r} at {name}, and so it")
+            _refuse(path, f"has the attribute {attribute.name.decode()!r} at {name}")
     if isinstance(node, h5py.Group):
         for child in node:
             if not isinstance(node.get(child, getlink=True), h5py.HardLink):
-                _refuse(path, f"has the link {child!r} at {name}, and so it")
+                _refuse(path, f"has the link {child!r} at {name}")
     elif isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
-        _refuse(path, f"has its values of {name} in another file, and so it")
+        _refuse(path, f"has its values of {name} in another file")
 
 
 def _is_harmless(attribute: Any) -> bool:

@@ -74,8 +74,8 @@ def result_columns(
             values = placement.column(name, unpickle)
         except UnsupportedValueError as error:
             raise UnsupportedValueError(f"column {name!r}: {error}") from error
-        if values is None and name in parameters:
-            values = []  # no row at all: an empty result has its parameters, too
+        if values is None and not placement.n_done:
+            values = []  # an empty result has its parameters, too
         try:
             irregular[name] = {} if values is None else settled(name, values, objects_ok)
         except UnsupportedValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,25 @@ def test_after_a_write_that_failed_nothing_more_is_taken(recorded: Recorded) -> 
     for _ in range(2):
         with pytest.raises(TemporaryError):
             recorded.recorder.flush()
+
+
+def test_whatever_ends_a_write_of_the_other_thread_is_met(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows that it had taken are not on record, so that nothing may go on as if they were."""
+
+    def full(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading, "excepthook", lambda *_: None)
+    monkeypatch.setattr(Writer, "rows", full)
+    recorded.recorder.expect(("y",))
+    recorded.add(1)
+    recorded.recorder.wake()
+    while recorded.recorder.ends:
+        time.sleep(BUFFERED / 4)
+    with pytest.raises(TemporaryError, match="could not be recorded: MemoryError"):
+        while True:
+            recorded.recorder.flush()
+            time.sleep(0)
 
 
 @pytest.mark.parametrize("value", [1, 2.5, "a", b"b", None, True, np.float64(1), np.zeros(3)])

@@ -125,6 +125,9 @@ class Recorder:
         except TemporaryError as error:
             self._error = error
             raise
+        except BaseException as error:  # whatever it is: these rows are not on record, and no others may follow
+            self._error = TemporaryError(f"finished items could not be recorded: {error!r}")
+            raise
 
     def _write(self, number: int, times: list[float], columns: list[list[Any]]) -> None:
         """Write rows; where one has a value that the store does not take, this one fails."""

@@ -12,8 +12,10 @@ import pytest
 from project import Project
 from psyrun import state
 from psyrun.record import read_parts
+from psyrun.scan import Part
 from psyrun.state import State, look
 from psyrun.tasks import load_task
+from psyrun.workdir import Workdir
 
 TASK = """
 import pathlib
@@ -111,3 +113,31 @@ def test_rows_of_other_code_are_a_conflict_either_way(project: Project) -> None:
     project.task("t", TASK.replace("raise Key", "raise Index"), x=[1, 2], bad=(), odd=None)
     assert seen(reads=False).conflict
     assert seen(rows=True).conflict
+
+
+def test_who_finishes_while_the_record_is_read_is_not_missed(project: Project) -> None:
+    """Its rows come too late to be seen, and its tokens are gone: what it worked on must not be planned again."""
+    project.task("t", TASK, x=[1, 2, 3], bad=(), odd=None)
+    project.run("t")
+    workdir = load_task("t", Path("psy-tasks")).workdir
+    plan = workdir.plans / "0001"
+    parts = {path: path.read_bytes() for path in workdir.part_paths()}
+    names = [path.name for path in (plan / "done").iterdir()]
+    for path in parts:
+        path.unlink()
+    for name in names:
+        (plan / "done" / name).rename(plan / "held" / name)
+        (workdir.beats / name.split(".")[-1]).touch()
+
+    def finished_meanwhile(where: Workdir) -> list[Part]:
+        found = read_parts(where)
+        for path, content in parts.items():
+            path.write_bytes(content)
+        for name in names:
+            (plan / "held" / name).rename(plan / "done" / name)
+        return found
+
+    with mock.patch.object(state, "read_parts", finished_meanwhile):
+        found = look(load_task("t", Path("psy-tasks")), rows=True)
+    assert not found.done.any() and not found.missing.any()
+    assert seen().complete

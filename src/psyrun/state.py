@@ -163,6 +163,7 @@ def _seen(
     observer: Observer,
 ) -> State:
     """Return what the record and the claims tell."""
+    held = held_tokens(task.workdir, observer)  # looked at first: who leaves in between has written before
     parts = read_parts(task.workdir)
     counted = list(by_code(parts)) if accepts is None else list(accepts)
     earlier = [(name, size) for name, size in manifest.get("counted", ())]
@@ -170,7 +171,7 @@ def _seen(
     placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)
     nothing = np.zeros_like(placement.done)
     state = State(task, newest, plan, counted, placement.done, nothing, nothing.copy(), placement=placement)
-    _add_running(state, observer, lookup)
+    _add_running(state, held, lookup)
     failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
     state.failed[list(failures)] = True
     state.causes = causes(failures)
@@ -222,19 +223,20 @@ def _manifest_suffices(task: Task, manifest: dict[str, Any], accepts: Sequence[s
     workdir = task.workdir
     if not manifest or set(manifest["accepts"]) != set(accepts) or manifest["space"] != task.pspace.digest:
         return False
+    if held_tokens(workdir, observer):  # looked at first: who leaves in between has written before
+        return False
     sizes = {name: size for name, (_, size) in manifest["parts"].items()}
     try:
-        unchanged = sizes == {path.name: path.stat().st_size for path in workdir.part_paths()}
+        return sizes == {path.name: path.stat().st_size for path in workdir.part_paths()}
     except FileNotFoundError:
         return False
-    return unchanged and not held_tokens(workdir, observer)
 
 
-def _add_running(state: State, observer: Observer, lookup: Lookup) -> None:
+def _add_running(state: State, found: list[Held], lookup: Lookup) -> None:
     """Find out which items are held by workers that may be alive and whose rows will count."""
     workdir = state.task.workdir
     held: dict[str, list[Token]] = {}
-    for name, token in held_tokens(workdir, observer):
+    for name, token in found:
         held.setdefault(name, []).append(token)
     for name, tokens in held.items():
         plan = state.plan if name == state.newest else _readable(workdir, name)

@@ -16,12 +16,12 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams", "axes"),
+    *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams", "axes"),
     *("pspace", "store", "mapper", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
     *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor", "worker"),
     *("local", "progress", "state", "results", "status", "work", "run", "steps", "commands", "cli"),
-    *("__main__", "testing"),
+    *("program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]

@@ -1,6 +1,6 @@
 """``python -m psyrun`` is ``psy-doit``."""
 
-from psyrun.cli import main
+from psyrun.program import main
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import signal
@@ -93,6 +94,7 @@ class Child:
 
         from psyrun.scheduler import available_cores
 
+        faulthandler.enable()  # says in the log where it was, if it crashes
         os.chdir(self._plan.content["cwd"])
         np.random.seed()  # with a state of its own: that of the process it was forked from is every child's
         task = self._plan.task()
@@ -104,6 +106,7 @@ class Child:
         self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._tell_failed)
         self._extra = self._set_up()
         self._may_draw = task.may_draw
+        self._timeout = self._plan.content.get("timeout")
         self._execute = self._execute_with(self._extra)
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._became_copy
@@ -184,6 +187,7 @@ class Child:
         done = counters[DONE]
         began = oldest = clock()
         recorder.resume(began)
+        self._say_where_in_time()
         for i, assignment in enumerate(space.iterate_at(at)):
             counters[POSITION] = position + i
             if i < n_seeded:
@@ -216,12 +220,19 @@ class Child:
                 counters[DONE] = done + i + 1
                 if self._stopping or os.getppid() != self._supervisor:
                     os._exit(0)
+                self._say_where_in_time()
                 began = oldest = clock()
                 recorder.resume(began)
             elif recorder.asleep:
                 recorder.wake()
         recorder.flush()
+        faulthandler.cancel_dump_traceback_later()
         counters[DONE] = done + len(at)
+
+    def _say_where_in_time(self) -> None:
+        """Have the log say where an item is when its time is over. No signal does that: it would disturb what waits."""
+        if self._timeout is not None:
+            faulthandler.dump_traceback_later(self._timeout)
 
     def _execute_with(self, extra: dict[str, Any]) -> Callable[..., Any]:
         """Return execute, called with what setup returned too."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
 
 import click
 
 from psyrun import __version__
 from psyrun.errors import PsyrunError, TemporaryError
+from psyrun.interrupts import be_heard, be_over
 from psyrun.taskfiles import COMMANDS, TASKDIR
 
 _INTERNAL = 70  # sysexits.h: EX_SOFTWARE
@@ -30,6 +32,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"psyrun.commands.{cmd_name}")
+        if cmd_name != "run":  # it still has much to import, and says itself from when on there is something to lose
+            be_heard()
         command: click.Command = module.command
         return command
 
@@ -86,34 +90,47 @@ def cli(ctx: click.Context, taskdir: str) -> None:
     ctx.obj = Path(taskdir)
 
 
-def main() -> Any:
-    """Run the command line; the console script."""
+def main() -> None:
+    """Run the command line, and leave."""
     _mend_standard_streams()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have it ignored; then no exit status can be had
+    status = _status()
+    be_over()
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        # A task file started it; Python would wait for it.
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run a command; return the exit status."""
     try:
         status = cli.main(standalone_mode=False)
     except PsyrunError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.exceptions.Abort:
         _complain("interrupted")
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(0)
+        return 0
     except OSError as error:
         _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
-        sys.exit(TemporaryError.exit_code)
+        return TemporaryError.exit_code
     except Exception:
         import traceback
 
         traceback.print_exc()
         _complain("this is a fault of psyrun, not of yours; nothing on record is lost. Please report the lines above")
-        sys.exit(_INTERNAL)
-    sys.exit(status if isinstance(status, int) else 0)
+        return _INTERNAL
+    return status if isinstance(status, int) else 0
 
 
 def _mend_standard_streams() -> None:

@@ -34,13 +34,17 @@ def mistrust(path: Path, writers: int) -> str:
     return ""
 
 
-def remedy(path: Path) -> str:
-    """Return what to type to have a path trusted."""
+def remedy(path: Path, whole: Path | None = None) -> str:
+    """Return what to type to have a path trusted, or the whole directory that it is in."""
     found = path.stat()
-    deep = "-R " if path.is_dir() else ""
-    owner = f"chown {deep}{os.geteuid()} {shlex.quote(str(path))}" if found.st_uid not in (os.geteuid(), 0) else ""
-    mode = f"chmod {deep}go-w {shlex.quote(str(path))}" if found.st_mode & GROUP_AND_OTHERS else ""
+    target = whole or path
+    words = ["-R", str(target)] if target.is_dir() else [str(target)]
+    steps = []
+    if found.st_uid not in (os.geteuid(), 0):
+        steps.append(shlex.join(["chown", str(os.geteuid()), *words]))
+    if found.st_mode & GROUP_AND_OTHERS:
+        steps.append(shlex.join(["chmod", "go-w", *words]))
     return (
-        f"If you trust it: {' && '.join(filter(None, (owner, mode)))} "
+        f"If you trust it: {' && '.join(steps)} "
         f"(or {WAIVER}=1 in the environment, where owners and modes mean nothing, as in some containers)"
     )

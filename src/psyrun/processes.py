@@ -66,8 +66,9 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 def ending(status: int) -> str:
     """Return how a process ended, in words."""
     if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exited with status {os.waitstatus_to_exitcode(status)}"
+        number = os.WTERMSIG(status)
+        return next((s.name for s in signal.Signals if s == number), f"signal {number}")
+    return f"exit status {os.waitstatus_to_exitcode(status)}"
 
 
 def end_group(pid: int) -> None:

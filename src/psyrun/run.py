@@ -139,7 +139,7 @@ class Run:
         told = (
             f"{self.task.name}: the space has {len(space):,} items. Record and result take at least "
             f"{shown_bytes(2 * size)} ({shown_bytes(shutil.disk_usage(folder).free)} are free); at 1 ms an item they "
-            f"take {shown_seconds(len(space) * 1e-3 / self.n_workers)} on {self.n_workers} workers."
+            f"take {shown_seconds(len(space) * 1e-3 / self.n_workers)}, {self.n_workers} at a time."
         )
         if self._choices.confirm is None or not self._choices.confirm(told):
             raise RefusedError(f"{told} Nothing was started. If so be it: {self.task.command(self.task.name, '--yes')}")

@@ -9,6 +9,7 @@ from typing import Any
 from psyrun.claims import Observer, Token, ttl_seconds
 from psyrun.collect import shown_assignment
 from psyrun.state import State
+from psyrun.tasks import Task
 
 SCHEMA_VERSION = 1
 
@@ -30,6 +31,10 @@ class FailureGroup:
         at = f" at {_short(self.where)}" if self.where else ""
         first = self.message.splitlines()[0] if self.message else ""
         return f"{self.count} x {self.type}{at}: {first}".rstrip(": ") + f", e.g. item {self.item} ({self.assignment})"
+
+    def command(self, task: Task) -> str:
+        """Return what to type to look at one: a debugger helps where something was raised."""
+        return task.command("test", task.name, "--item", str(self.item), *(["--pdb"] if self.where else []))
 
 
 def _short(where: str) -> str:
@@ -73,16 +78,25 @@ def report(state: State) -> dict[str, Any]:
         "damaged_parts": state.damaged,
         "result": str(result) if result.exists() else None,
         "workdir": str(state.task.workdir.path),
+        "record_bytes": sum(path.stat().st_size for path in state.task.workdir.part_paths()),
         "failures": [{k: v for k, v in vars(group).items() if k != "traceback"} for group in grouped(state)],
-        "workers": [_worker_report(state, token) for _, token in [*state.held, *state.unknown]],
+        "workers": [_worker_report(state, plan, token) for plan, token in [*state.held, *state.unknown]],
     }
 
 
-def _worker_report(state: State, token: Token) -> dict[str, Any]:
+def _worker_report(state: State, plan: str, token: Token) -> dict[str, Any]:
     beat = Observer(state.task.workdir.beats, ttl_seconds()).read(token.worker)
     return {
         "worker": token.worker,
         "host": beat.get("host"),
         "pid": beat.get("pid"),
         "chunk": [token.first, token.last],
+        "items": _items(state, plan, token),
     }
+
+
+def _items(state: State, plan: str, token: Token) -> list[list[int]] | None:
+    """Return the ranges first..last of the items of a token; None if it is of another plan than the newest."""
+    if state.plan is None or plan != state.plan.id or state.plan.space != state.task.pspace.digest:
+        return None
+    return [[start, stop - 1] for start, stop in state.plan.work().indices(token.first, token.last)]

@@ -116,7 +116,7 @@ class Supervisor:
                 self._beat.beat()
                 self._sync_in_time()
                 self._trim_log()
-                for ready, _ in self._selector.select(min(1.0, self._beat.due(), (self._watch.timeout or 4.0) / 4)):
+                for ready, _ in self._selector.select(min(1.0, self._beat.due(), (self._watch.timeout or 10.0) / 10)):
                     if ready.data is None:
                         self._wakeup[0].recv(4096)
                     else:

@@ -49,7 +49,7 @@ class ChildProcess:
     position, since : int, float
         The item that it was last seen with, and since when by the monotonic clock.
     overdue : bool
-        Whether it was killed because of that.
+        Whether it was killed because that was too long.
     """
 
     number: int
@@ -112,15 +112,21 @@ class Watch:
         if position < 0 or child.work is None:
             return None
         watched = child.position == position
-        if child.overdue and watched:
-            kind, told = "TimeLimit", f"was killed after {shown_seconds(self.timeout or 0.0)} (timeout)"
+        logs = f"psy-doit logs {self._plan.content['task']}"
+        if child.overdue and not watched:  # it was done with the other just before it was killed
+            return None
+        if child.overdue:
+            limit = shown_seconds(self.timeout or 0.0)
+            kind, told = "TimeLimit", f"was killed after {limit} (timeout). Where it was: {logs}"
         else:
             self._charges[position] = self._charges.get(position, 0) + 1
             if self._charges[position] < _MOST_CHARGES:
                 return None
-            kind, told = "Crash", f"the process {ending(status)} in this item {_MOST_CHARGES} times"
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-                told += "; a system that is out of memory does that"
+            kind = f"Crash ({ending(status)})"
+            told = f"the process ended {_MOST_CHARGES} times in this item"
+            if os.WIFSIGNALED(status):
+                killed = os.WTERMSIG(status) == signal.SIGKILL
+                told += "; a system that is out of memory does that" if killed else f". Where: {logs}"
         index = next(self._plan.work().indices(position, position))[0]
         key = self._keys[child.number, position - child.work[1][0]].tolist()
         seconds = time.monotonic() - child.since if watched else 0.0

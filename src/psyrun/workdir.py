@@ -79,7 +79,7 @@ class Workdir:
         """Raise a RefusedError if others could have put code or pickled values there."""
         for path in (self.path, self.marker, self.plans, self.parts):
             if path.exists() and (why := mistrust(path, GROUP_AND_OTHERS)):
-                raise RefusedError(f"{path}: {why}, so nothing in it is trusted. {remedy(self.path)}")
+                raise RefusedError(f"{path}: {why}, so nothing in it is trusted. {remedy(path, self.path)}")
 
     def plan_ids(self) -> list[str]:
         """Return the ids of all plans, the newest last."""

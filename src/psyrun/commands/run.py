@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 import numpy as np
 
 from psyrun.errors import NoSuchTaskError, TemporaryError
+from psyrun.interrupts import be_heard, be_over
 from psyrun.local import LocalWorker
 from psyrun.scheduler import available_cores
 from psyrun.state import State, look
@@ -63,6 +63,7 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: 
             if fresh and not run.found_other_code:
                 told = f"{run.task.name}: no rows of other code, so --fresh archives nothing. To compute all again: "
                 click.echo(told + run.task.command("clean", run.task.name), err=True)
+        be_heard()
         Steps(runs).execute()
     except KeyboardInterrupt:
         return _interrupted(worker)
@@ -77,8 +78,9 @@ def _interrupted(worker: LocalWorker) -> int:
         click.echo("psy-doit: interrupted; stopping (Ctrl-C again: at once)", err=True)
         worker.stop()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        be_over()
         worker.kill()
+    be_over()
     again = shlex.join(sys.argv[1:])
     click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {again}", err=True)
     return 130
@@ -124,8 +126,7 @@ def _summary(run: Run) -> int:
     for group in grouped(state):
         trace = f"{group.traceback.rstrip()}\n" if group.where else ""
         click.echo(f"\n{trace}{group.headline()}", err=True)
-        words = ("test", run.task.name, "--item", str(group.item), *(["--pdb"] if group.where else []))
-        click.echo(f"    try it: {run.task.command(*words)}", err=True)
+        click.echo(f"    try it: {group.command(run.task)}", err=True)
     _tell_lacking(run, state)
     n_untried = int(np.count_nonzero(state.untried))
     if run.stopped and n_untried:

@@ -15,6 +15,7 @@ from psyrun.state import State, look
 from psyrun.status import SCHEMA_VERSION, grouped, report
 from psyrun.taskfiles import task_names
 from psyrun.tasks import load_task
+from psyrun.units import shown_bytes
 
 _SHOWN_RANGES = 20
 
@@ -72,21 +73,26 @@ def _print(state: State, told: dict[str, Any], verbose: bool) -> None:
 def _print_details(state: State, told: dict[str, Any]) -> None:
     untried = state.untried
     failed = state.missing & ~untried
-    for what, mask in (("missing", untried), ("failed", failed), ("running", state.running & ~state.done)):
+    for what, mask in (("missing", untried), ("failed", failed)):
         if mask.any():
             click.echo(f"  {what}: {_ranges(mask)}")
     for worker in told["workers"]:
-        click.echo(f"  worker {worker['worker']} on {worker['host']}, process {worker['pid']}")
+        items = _shown_ranges(worker["items"]) if worker["items"] is not None else "items of an earlier plan"
+        click.echo(f"  running: {items}, by worker {worker['worker']} on {worker['host']}, process {worker['pid']}")
+    click.echo(f"  record: {shown_bytes(told['record_bytes'])} in {state.task.workdir.parts}")
+    for name, count in state.lacking.items():
+        click.echo(f"  rows without {name}: {count}; the result is filled there")
     for group in grouped(state):
-        click.echo(
-            f"  {group.headline()}: {state.task.command('test', told['task'], '--item', str(group.item), '--pdb')}"
-        )
+        click.echo(f"  {group.headline()}: {group.command(state.task)}")
         if group.where:
             click.echo(textwrap.indent(group.traceback.rstrip(), "    "))
 
 
 def _ranges(mask: Mask) -> str:
     """Return the numbers of items as ranges: ``0-4, 7``."""
-    found = ranges_of(mask).tolist()
-    texts = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in found[:_SHOWN_RANGES]]
+    return _shown_ranges([[start, stop - 1] for start, stop in ranges_of(mask).tolist()])
+
+
+def _shown_ranges(found: list[list[int]]) -> str:
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_SHOWN_RANGES]]
     return ", ".join(texts) + (f" and {len(found) - _SHOWN_RANGES} more ranges" if len(found) > _SHOWN_RANGES else "")

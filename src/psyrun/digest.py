@@ -295,9 +295,12 @@ def _spec(name: str, where: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def _is_local(file: Path) -> bool:
-    """Whether a file is the user's: not of the interpreter, its standard library or its packages."""
+    """Whether a file is the user's: not of the standard library or of an installed package.
+
+    What else is below the interpreter's prefix can be the user's: a project may be an environment of venv or conda.
+    """
     file = file.resolve()
     if {"site-packages", "dist-packages"} & set(file.parts):
         return False
-    installed = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sys.prefix}
+    installed = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     return not any(file.is_relative_to(Path(root).resolve()) for root in installed)

@@ -175,6 +175,10 @@ def test_mistakes_in_the_defaults_are_told(write: Write, taskdir: Path, text: st
         (GOOD + "1 / 0\n", "psy-tasks/task_t.py:7: ZeroDivisionError: division by zero"),
         (GOOD + "def f():\n    raise ValueError('no')\n\nf()\n", "psy-tasks/task_t.py:8: ValueError: no"),
         (GOOD + "raise SystemExit(0)\n", "psy-tasks/task_t.py:7: SystemExit: 0"),
+        (GOOD + "raise GeneratorExit\n", "psy-tasks/task_t.py:7: GeneratorExit: "),
+        ("class E(Exception):\n    __str__ = None\nraise E\n", "psy-tasks/task_t.py:3: E: (its text cannot be had: "),
+        (GOOD + "x = 1\0\n", "psy-tasks/task_t.py: source code string cannot contain null bytes"),
+        ("x = " + 100000 * "-" + "1\n", "psy-tasks/task_t.py: "),
         (GOOD.replace("Param(x=[1, 2])", "Param(x=1) * Param(x=2)"), "psy-tasks/task_t.py:3: both factors have x"),
         (GOOD + "max_job = 4\n", "psy-tasks/task_t.py:7: unknown option 'max_job'. Did you mean 'max_jobs'?"),
         (GOOD + "max_jobs = '4'\n", "psy-tasks/task_t.py: max_jobs = '4': takes a whole number from 1"),
@@ -197,6 +201,23 @@ def test_a_mistake_in_a_module_is_told_with_the_line_that_imports_it(write: Writ
     (tmp_path / "local_broken.py").write_text("x = 1\nprint 'hello'\n")
     write("\n\nimport local_broken\n")
     assert re.match(r"psy-tasks/task_t\.py:3: SyntaxError: .*local_broken\.py, line 2", complaint())
+
+
+@pytest.mark.parametrize(
+    "module", ["import no_such_module\n", "def f():\n    no_such_name\n\nf()\n", "raise SystemExit\n"]
+)
+def test_a_module_that_raises_is_told_with_both_lines(write: Write, tmp_path: Path, module: str) -> None:
+    """The one that imports it, and the one that raised."""
+    (tmp_path / "local_raising.py").write_text(module)
+    write("\nimport json, local_raising\n")
+    line = 2 if "def" in module else 1
+    assert re.match(rf"psy-tasks/task_t\.py:2 \(local_raising\.py:{line}\): \w+: ", complaint())
+
+
+def test_a_mistake_inside_of_a_library_is_told_with_the_users_line(write: Write) -> None:
+    """Not with that of the library."""
+    write("import json\njson.loads('x')\n")
+    assert complaint().startswith("psy-tasks/task_t.py:2: JSONDecodeError: Expecting value")
 
 
 def test_a_global_that_the_file_reads_is_no_slip(write: Write) -> None:
@@ -343,11 +364,56 @@ class OtherOwner:
         return found
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"x = '\xe9'\n"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"x = '\xe9'\n", b"# coding: klingon\n", GOOD.encode("utf-16")])
 def test_a_file_that_is_no_text_is_told(taskdir: Path, content: bytes) -> None:
-    """Task files are UTF-8."""
+    """Task files are UTF-8, unless they say otherwise."""
     (taskdir / "task_t.py").write_bytes(content)
-    assert complaint().startswith("psy-tasks/task_t.py: cannot be read: ")
+    assert re.match(r"psy-tasks/task_t.py: cannot be read: .*\. Save it as UTF-8$", complaint())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + GOOD.encode(),
+        b"# -*- coding: latin-1 -*-\nx = '\xe9'\n" + GOOD.encode(),
+        GOOD.replace("\n", "\r\n").encode(),
+    ],
+)
+def test_a_file_is_read_as_python_reads_it(taskdir: Path, content: bytes) -> None:
+    """With a byte order mark, in the encoding that it names, with lines as on Windows."""
+    (taskdir / "task_t.py").write_bytes(content)
+    names = load_task("t", taskdir).execute.__globals__
+    assert names.get("x", "é") == "é"
+
+
+@pytest.mark.parametrize("name", ["task_t.py", "psy-conf.py"])
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (Path.mkdir, "is a directory; it takes a file of Python code"),
+        (lambda path: path.symlink_to("nowhere"), "is a link to nothing; it takes a file"),
+        (os.mkfifo, "is no regular file; it takes a file"),
+    ],
+)
+def test_what_is_no_file_is_told(
+    write: Write, taskdir: Path, make: Callable[[Path], None], told: str, name: str
+) -> None:
+    """A listed name is not denied, and defaults are not passed over."""
+    if name == "psy-conf.py":
+        write()
+    make(taskdir / name)
+    assert complaint().startswith(f"psy-tasks/{name}: {told}")
+
+
+def test_a_file_that_may_not_be_read_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason."""
+    path = write()
+
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("tokenize.open", refuse)
+    assert complaint() == f"psy-tasks/{path.name}: cannot be read: Permission denied"
 
 
 def test_a_new_task_loads(write: Write) -> None:

@@ -278,7 +278,7 @@ def _files_of(name: str, path: Sequence[str]) -> list[tuple[str, Path, str]]:
         if spec is None:
             break
         where = spec.submodule_search_locations
-        if spec.has_location and spec.origin and _is_local(Path(spec.origin)):
+        if spec.has_location and spec.origin and is_local(Path(spec.origin)):
             files.append((full, Path(spec.origin), full if where is not None else full.rpartition(".")[0]))
         if where is None:
             break
@@ -294,7 +294,7 @@ def _spec(name: str, where: Sequence[str] | None) -> ModuleSpec | None:
     return None
 
 
-def _is_local(file: Path) -> bool:
+def is_local(file: Path) -> bool:
     """Whether a file is the user's: not of the standard library or of an installed package.
 
     What else is below the interpreter's prefix can be the user's: a project may be an environment of venv or conda.

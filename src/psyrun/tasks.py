@@ -9,6 +9,7 @@ import re
 import shlex
 import stat
 import sys
+import tokenize
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from psyrun.backend import Backend
-from psyrun.digest import code_digest
+from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
-from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError
+from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, text_of
 from psyrun.options import OPTIONS, resolved, slip
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
@@ -125,7 +126,7 @@ def find_task(name: str, taskdir: Path) -> Path:
         There is none; the message lists those there are.
     """
     path = task_path(name, taskdir)
-    if re.fullmatch(NAME, name) and path.is_file():
+    if re.fullmatch(NAME, name) and _is_there(path):
         return path
     there = task_names(taskdir)
     if not taskdir.is_dir():
@@ -155,7 +156,7 @@ def load_task(name: str, taskdir: Path) -> Task:
     config = taskdir / CONFIG
     for file in (path, config):
         _check_owner(file)
-    config_source = _text(config) if config.is_file() else ""
+    config_source = _text(config) if _is_there(config) else ""
     return task_from_source(name, path.absolute(), _text(path), config_source, Path.cwd())
 
 
@@ -206,17 +207,27 @@ def _check_owner(path: Path) -> None:
         )
 
 
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
 def _text(path: Path) -> str:
+    """Return the text of a file in the encoding that its first lines name, as Python reads it."""
+    if not path.is_file():
+        kind = "a directory" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no regular file"
+        raise TaskError(f"{_shown(path)}: is {kind}; it takes a file of Python code. Move it away, or mend it")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{_shown(path)}: cannot be read: {error}") from error
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{error}. Save it as UTF-8"
+        raise TaskError(f"{_shown(path)}: cannot be read: {why}") from error
 
 
 def _shown(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # elsewhere, or the current directory is gone
         return str(path)
 
 
@@ -226,10 +237,11 @@ def _compiled(source: str, path: Path) -> CodeType:
         tree = ast.parse(source, str(path))
         code = compile(source, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        told = f"{error.msg}: {error.text.strip()}" if error.text else error.msg
-        raise TaskError(f"{_shown(path)}:{error.lineno}: {told}") from error
-    except ValueError as error:
-        raise TaskError(f"{_shown(path)}: {error}") from error
+        told = f"{error.msg}: {error.text.strip():.80}" if error.text else error.msg
+        where = f"{_shown(path)}:{error.lineno}" if error.lineno else _shown(path)
+        raise TaskError(f"{where}: {told}") from error
+    except (ValueError, RecursionError, MemoryError) as error:  # the last two where expressions nest too deep
+        raise TaskError(f"{_shown(path)}: {type(error).__name__}: {error}") from error
     slipped = slip(tree)
     if slipped:
         line, typed, meant = slipped
@@ -243,16 +255,28 @@ def _run(source: str, path: Path, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
+    shown = _shown(path)
     try:
         exec(code, vars(module))  # noqa: S102 - task files are code
+    except KeyboardInterrupt:
+        raise
     except PsyrunError as error:
-        raise TaskError(f"{_shown(path)}:{_line(error, path)}: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise TaskError(f"{_shown(path)}:{_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise TaskError(f"{shown}:{_where(error, path)}: {error}") from error
+    except BaseException as error:  # sys.exit() and the like end the task file, not the command
+        raise TaskError(f"{shown}:{_where(error, path)}: {type(error).__name__}: {text_of(error)}") from error
     return module
 
 
-def _line(error: BaseException, path: Path) -> int | str:
-    """Return the last line of the file that the error went through."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return lines[-1] if lines and lines[-1] else "?"
+def _where(error: BaseException, path: Path) -> str:
+    """Return the last line of the file that the error went through, and that of the user's module it came from."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    lines = [f.lineno for f in frames if f.filename == str(path)]
+    told = str(lines[-1] if lines and lines[-1] else "?")
+    if frames and frames[-1].filename != str(path):
+        told += f" ({_shown(Path(frames[-1].filename))}:{frames[-1].lineno})"
+    return told
+
+
+def _is_users(filename: str) -> bool:
+    file = Path(filename)
+    return file.is_absolute() and not file.is_relative_to(Path(__file__).parent) and is_local(file)

@@ -255,6 +255,35 @@ def test_what_setup_adds_is_not_known_yet(write: Write) -> None:
     load_task("t", Path("psy-tasks"))
 
 
+@pytest.mark.parametrize(
+    ("execute", "told"),
+    [
+        ("execute(model)", r"execute\(model\) cannot be called .* \(x\): got an unexpected keyword argument 'x'"),
+        ("execute(x, /, model)", r"execute\(x, /, model\) cannot be called .*positional only"),
+    ],
+)
+def test_execute_must_take_the_parameters_also_beside_setup(write: Write, execute: str, told: str) -> None:
+    """What setup adds is not known yet; that a parameter is not taken is."""
+    write(GOOD.replace("execute(x)", execute).replace("x}", "1}") + "def setup(proc_id):\n    return {'model': 1}\n")
+    assert re.search(told, complaint())
+
+
+@pytest.mark.parametrize("signature", ["", "a, b", "*, proc_id"])
+def test_setup_must_take_a_number(write: Write, signature: str) -> None:
+    """Told before anything runs."""
+    write(GOOD + f"def setup({signature}):\n    return {{}}\n")
+    assert complaint().startswith(
+        f"psy-tasks/task_t.py: setup({signature}) cannot be called with the number of a process, as in setup(proc_id): "
+    )
+
+
+@pytest.mark.parametrize("name", ["", "__psyrun_key", "a\nb", "a\0"])
+def test_parameters_are_named_as_columns_can_be(write: Write, name: str) -> None:
+    """Told before anything runs: no result file could have that column."""
+    write(f"from psyrun import Param\npspace = Param(**{{{name!r}: [1]}})\ndef execute(**given):\n    return given\n")
+    assert f"pspace has the parameter {name!r}; it takes printable text" in complaint()
+
+
 def test_execute_may_be_a_builtin_without_a_signature(write: Write) -> None:
     """Then it is seen when it runs."""
     write(GOOD + "execute = dict\n")

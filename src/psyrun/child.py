@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from psyrun.axes import Selection, indices_of
+from psyrun.columns import is_name
 from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TaskError, TemporaryError, UnsupportedValueError
 from psyrun.keys import Lanes
 from psyrun.parts import Writer
@@ -260,7 +261,7 @@ def check_outputs(outputs: Any, assignment: Mapping[str, Any]) -> None:
             f"execute returned {outputs!r:.60} (a {type(outputs).__name__}); it takes a dict, such as {{'y': y}}"
         )
     for name in outputs:
-        if not isinstance(name, str) or name.startswith("__psyrun_") or not name or not name.isprintable():
+        if not is_name(name):
             raise UnsupportedValueError(
                 f"execute returned the key {name!r}; it takes printable text that does not begin with __psyrun_"
             )

@@ -11,7 +11,7 @@ import stat
 import sys
 import tokenize
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from psyrun.backend import Backend
+from psyrun.columns import is_name
 from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
 from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, text_of
@@ -172,26 +173,44 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     module = _run(source, path, f"task_{name}")
     try:
         task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
-        _check_signature(task)
+        _check_parameters(task.pspace.parameters)
+        _check_signatures(task)
     except TaskError as error:
         raise TaskError(f"{_shown(path)}: {error}") from error
     return task
 
 
-def _check_signature(task: Task) -> None:
-    if task.setup is not None:
-        return  # what setup returns is not known before it ran
-    try:
-        signature = inspect.signature(task.execute)
-    except (TypeError, ValueError):
+def _check_parameters(names: Sequence[str]) -> None:
+    for name in names:
+        if not is_name(name):
+            raise TaskError(
+                f"pspace has the parameter {name!r}; it takes printable text that does not begin with __psyrun_"
+            )
+
+
+def _check_signatures(task: Task) -> None:
+    """Call nothing, but see whether execute takes the parameters, and setup a number."""
+    given = dict.fromkeys(task.pspace.parameters)
+    what = f"the parameters of pspace ({', '.join(given)})"
+    if task.setup is None:
+        _check_call("execute", task.execute, what, lambda signature: signature.bind(**given))
         return
+    # What setup returns is not known before it ran.
+    _check_call("execute", task.execute, what, lambda signature: signature.bind_partial(**given))
+    _check_call("setup", task.setup, "the number of a process, as in setup(proc_id)", lambda s: s.bind(0))
+
+
+def _check_call(
+    name: str, function: Callable[..., Any], what: str, bind: Callable[[inspect.Signature], object]
+) -> None:
     try:
-        signature.bind(**dict.fromkeys(task.pspace.parameters))
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a builtin that does not tell
+    try:
+        bind(signature)
     except TypeError as error:
-        raise TaskError(
-            f"execute{signature} cannot be called with the parameters of pspace "
-            f"({', '.join(task.pspace.parameters)}): {error}"
-        ) from error
+        raise TaskError(f"{name}{signature} cannot be called with {what}: {error}") from error
 
 
 def _check_owner(path: Path) -> None:

@@ -132,6 +132,21 @@ def test_a_file_dep_that_is_not_there_is_told(write: Write) -> None:
         _ = load_task("t", Path("psy-tasks")).code
 
 
+def test_a_task_file_that_changes_the_directory_changes_it_for_execute_alone(
+    write: Write, taskdir: Path, tmp_path: Path
+) -> None:
+    """The command stays where it was, also for the next task, and paths of options begin there."""
+    (tmp_path / "data.csv").touch()
+    write(GOOD + "file_dep = ['data.csv']\nimport os\nos.mkdir('below')\nos.chdir('below')\n")
+    task = load_task("t", taskdir)
+    assert Path.cwd() == task.cwd == tmp_path
+    assert task.directory == str(tmp_path / "below")
+    assert len(task.code) == 32
+    write(GOOD + "import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')\n1 / 0\n")
+    assert complaint() == "psy-tasks/task_t.py:11: ZeroDivisionError: division by zero"
+    assert Path.cwd() == tmp_path
+
+
 # Defaults of all tasks
 
 

@@ -27,7 +27,14 @@ _FILLERS |= {"reverse", "setdefault", "sort", "update"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str | Path], path: Sequence[str]) -> str:
+def code_digest(
+    source: str,
+    config: str,
+    filename: str,
+    file_dep: Iterable[str | Path],
+    path: Sequence[str],
+    cwd: Path = Path(),
+) -> str:
     """Return the digest of a task's code, as hexadecimal text.
 
     Parameters
@@ -37,9 +44,11 @@ def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str 
     filename : str
         The task file's path.
     file_dep : iterable of paths
-        Files whose content counts; relative ones start from the current directory.
+        Files whose content counts.
     path : sequence of str
         Where modules are looked for, as ``sys.path``.
+    cwd : Path
+        The directory where relative paths start.
 
     Raises
     ------
@@ -60,7 +69,7 @@ def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str 
     for name, module in sorted(_local_modules(reached + task.unread_imports(), path).items()):
         state.update(b"module" + name.encode("utf-8", "surrogatepass") + _normal_file(module))
     for file in sorted(map(os.fsencode, file_dep)):
-        state.update(b"file" + file + b"\0" + blake2b(Path(os.fsdecode(file)).read_bytes()).digest())
+        state.update(b"file" + file + b"\0" + blake2b((cwd / os.fsdecode(file)).read_bytes()).digest())
     return state.hexdigest()
 
 

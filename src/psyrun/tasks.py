@@ -11,7 +11,8 @@ import stat
 import sys
 import tokenize
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,8 @@ class Task:
         A value for every option of `psyrun.options.OPTIONS`.
     cwd : Path
         The directory where relative paths start.
+    directory : str
+        Where the task file left the process that ran it; execute is called there.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Task:
     config: str
     options: dict[str, Any]
     cwd: Path
+    directory: str = ""
 
     @property
     def pspace(self) -> ParameterSpace:
@@ -108,9 +112,9 @@ class Task:
     def code(self) -> str:
         """The code digest."""
         try:
-            return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path)
+            return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path, self.cwd)
         except OSError as error:
-            raise TaskError(f"{self.path}: file_dep: {error.filename}: {error.strerror}") from error
+            raise TaskError(f"{self.path}: file_dep: {_shown(Path(error.filename))}: {error.strerror}") from error
 
     @property
     def may_draw(self) -> bool:
@@ -144,7 +148,7 @@ def find_task(name: str, taskdir: Path) -> Path:
 
 
 def load_task(name: str, taskdir: Path) -> Task:
-    """Find a task file, run it and check its options.
+    """Find a task file, run it and check its options; the current directory is as before afterwards.
 
     Raises
     ------
@@ -158,7 +162,14 @@ def load_task(name: str, taskdir: Path) -> Task:
     for file in (path, config):
         _check_owner(file)
     config_source = _text(config) if _is_there(config) else ""
-    return task_from_source(name, path.absolute(), _text(path), config_source, Path.cwd())
+    here = Path.cwd()
+    try:
+        task = task_from_source(name, path.absolute(), _text(path), config_source, here)
+        with suppress(OSError):  # it may be gone
+            task.directory = str(Path.cwd())
+    finally:
+        os.chdir(here)
+    return task
 
 
 def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path) -> Task:
@@ -170,13 +181,14 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     if config:
         found = _run(config, path.with_name(CONFIG), "psy_conf")
         defaults = {key: value for key, value in vars(found).items() if key in OPTIONS}
+    shown = _shown(path)
     module = _run(source, path, f"task_{name}")
     try:
         task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
         _check_parameters(task.pspace.parameters)
         _check_signatures(task)
     except TaskError as error:
-        raise TaskError(f"{_shown(path)}: {error}") from error
+        raise TaskError(f"{shown}: {error}") from error
     return task
 
 
@@ -276,7 +288,8 @@ def _run(source: str, path: Path, name: str) -> ModuleType:
     sys.modules[name] = module
     shown = _shown(path)
     try:
-        exec(code, vars(module))  # noqa: S102 - task files are code
+        with _streams_mended():
+            exec(code, vars(module))  # noqa: S102 - task files are code
     except KeyboardInterrupt:
         raise
     except PsyrunError as error:
@@ -284,6 +297,30 @@ def _run(source: str, path: Path, name: str) -> ModuleType:
     except BaseException as error:  # sys.exit() and the like end the task file, not the command
         raise TaskError(f"{shown}:{_where(error, path)}: {type(error).__name__}: {text_of(error)}") from error
     return module
+
+
+@contextmanager
+def _streams_mended() -> Iterator[None]:
+    """Open the standard streams again that user code closes: files opened later would get their numbers."""
+    copies: dict[int, int] = {}
+    for number in range(3):
+        with suppress(OSError):
+            copies[number] = os.dup(number)
+    before = sys.stdin, sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for number, copy in copies.items():
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(copy, number)
+            os.close(copy)
+        for number, (name, stream) in enumerate(zip(("stdin", "stdout", "stderr"), before, strict=True)):
+            now = getattr(sys, name)
+            if stream is not None and (now is None or now.closed):
+                reopened = open(number, "w" if number else "r", closefd=False) if stream.closed else stream  # noqa: SIM115
+                setattr(sys, name, reopened)
 
 
 def _where(error: BaseException, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pdb
 import sys
 import traceback
@@ -35,6 +36,7 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
         raise TaskError(f"{name} has {n} items, numbered 0 to {n - 1}; there is no item {item}")
     click.echo(name)
     sys.stdout.flush()
+    os.chdir(task.directory or task.cwd)
     try:
         row = _run(task, item)
     except (Exception, SystemExit) as error:

@@ -479,6 +479,14 @@ def test_the_digest_of_today_is_that_of_tomorrow() -> None:
     assert digest(source) == "1eb8425d894f7a80f092795dd457c4b2"
 
 
+def test_long_sums_count() -> None:
+    """A sum of many terms, as programs write them, is a tree as deep."""
+    source = "def execute(x):\n    return dict(y=" + " + ".join(f"{i} * x" for i in range(1500)) + ")\n"
+    before = digest(source)
+    assert digest(source.replace("750 * x", "751 * x")) != before
+    assert digest(source.replace("def", "# a comment\ndef")) == before
+
+
 def test_classes_of_values_of_the_space_count() -> None:
     """Nobody calls their methods by the name of the class."""
     source = """

@@ -241,6 +241,12 @@ def test_a_global_that_the_file_reads_is_no_slip(write: Write) -> None:
     assert load_task("t", Path("psy-tasks")).options["max_jobs"] == 5
 
 
+def test_long_sums_are_no_mistake(write: Write) -> None:
+    """Nor anything else that is a deep tree, as far as Python itself takes it."""
+    write(GOOD + f"total = {' + '.join(['1.5'] * 1500)}\n")
+    assert load_task("t", Path("psy-tasks")).execute.__globals__["total"] == 2250
+
+
 @pytest.mark.parametrize(
     ("signature", "told"),
     [

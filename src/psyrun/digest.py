@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 ROOTS = frozenset({"execute", "setup"})
 """The functions of a task file that items run."""
@@ -230,14 +231,30 @@ def _normal_file(file: Path) -> bytes:
         return blake2b(content).digest()
 
 
-def _dumped(node: object) -> str:
-    """Return the same text in every version of Python: new kinds of fields are empty in old code."""
-    if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind")
-        return f"{type(node).__name__}({','.join(f'{name}={_dumped(value)}' for name, value in fields)})"
-    if isinstance(node, list):
-        return f"[{','.join(map(_dumped, node))}]"
-    return repr(node)
+def _dumped(root: ast.AST) -> str:
+    """Return the same text in every version of Python: new kinds of fields are empty in old code.
+
+    Without recursion, as a sum of many terms is a tree as deep.
+    """
+    texts: list[str] = []
+    todo: list[tuple[bool, Any]] = [(False, root)]
+    while todo:
+        is_text, item = todo.pop()
+        if is_text or not isinstance(item, (ast.AST, list)):
+            texts.append(item if is_text else repr(item))
+            continue
+        inside = [("", value) for value in item] if isinstance(item, list) else list(_fields(item))
+        texts.append("[" if isinstance(item, list) else f"{type(item).__name__}(")
+        todo.append((True, "]" if isinstance(item, list) else ")"))
+        for i, (name, value) in reversed(list(enumerate(inside))):
+            todo += [(False, value), (True, f",{name}" if i else name)]
+    return "".join(texts)
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    for name, value in ast.iter_fields(node):
+        if value not in (None, []) and name != "kind":
+            yield f"{name}=", value
 
 
 def _local_modules(statements: Iterable[ast.AST], path: Sequence[str]) -> dict[str, Path]:

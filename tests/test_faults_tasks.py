@@ -84,11 +84,10 @@ def test_mistakes_are_told_before_anything_runs(project: Project, text: str, tol
     ],
 )
 def test_a_file_that_holds_no_code_is_told(project: Project, content: bytes | None, told: str) -> None:
-    """Also what `list` has shown."""
+    """What is named is not denied."""
     path = project.tasks / "task_t.py"
     path.mkdir() if content is None else path.write_bytes(content)
     assert told in refusal(project, "t")
-    assert project.run("list").stdout == "t\n"
 
 
 @pytest.mark.parametrize("words", [["t"], ["test", "t"]])

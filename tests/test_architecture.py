@@ -16,11 +16,12 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "shell", "files", "arrays", "keys", "columns", "streams", "axes", "pspace", "store", "mapper"),
-    *("backend", "scheduler", "digest", "draws", "options", "taskfiles", "workdir", "claims", "cells", "parts", "scan"),
-    *("tasks", "plan", "record", "gather", "collect", "provenance", "processes", "recorder", "child"),
-    *("holdings", "supervisor", "worker", "local"),
-    *("progress", "state", "results", "status", "work", "run", "steps", "commands", "cli", "__main__", "testing"),
+    *("errors", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams", "axes"),
+    *("pspace", "store", "mapper", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
+    *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
+    *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor", "worker"),
+    *("local", "progress", "state", "results", "status", "work", "run", "steps", "commands", "cli"),
+    *("__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]
@@ -113,7 +114,15 @@ def test_stores_and_schedulers_know_neither_each_other_nor_tasks() -> None:
     assert own(imports(MODULES["scheduler"])) <= {"errors", "shell", "files"}
     for module in MODULES:
         if module.split(".")[0] == "store":
-            assert own(imports(MODULES[module])) <= {"errors", "files", "arrays", "columns", "streams", "store"}
+            assert own(imports(MODULES[module])) <= {
+                "errors",
+                "files",
+                "owners",
+                "arrays",
+                "columns",
+                "streams",
+                "store",
+            }
 
 
 def test_shipped_tests_need_what_tests_need_and_nobody_else_does() -> None:

@@ -124,6 +124,8 @@ WRONG: dict[str, list[Any]] = {
     "backend": ["distribute", NpzStore(), int],
     "scheduler": ["slurm", NpzStore, print],
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
+    "timeout": ["", "10", "10 minutes", 0, -1, "0m", True, [600], float("inf")],
+    "early_stop": ["no", 1, None],
     "python": [3, ""],
     "workdir": ["", None, 3],
     "resultfile": ["", 3],

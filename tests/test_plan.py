@@ -156,7 +156,7 @@ def test_the_files_of_a_plan(task: Task) -> None:
     """All there is; nothing is pickled."""
     plan = written(task, draft_of(task, [0], [1]))
     assert sorted(os.listdir(plan.path)) == sorted(
-        ["plan.json", "work.npz", "task.py", "psy-conf.py", "open", "held", "done", "dead"]
+        ["plan.json", "work.npz", "task.py", "psy-conf.py", "open", "held", "done"]
     )
     assert (plan.path / "task.py").read_text() == SOURCE
     assert (plan.path / "psy-conf.py").read_text() == CONFIG

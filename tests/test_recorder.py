@@ -15,7 +15,7 @@ import pytest
 
 from psyrun import scan
 from psyrun.errors import TemporaryError
-from psyrun.parts import Writer
+from psyrun.parts import Failure, Writer
 from psyrun.recorder import BUFFERED, Recorder, may_wait
 
 N = 5000
@@ -36,7 +36,8 @@ class Recorded:
         self.recorder.begin(keys, indices, {"x": indices * 0.5})
         self.recorder.resume(time.perf_counter())
 
-    def _count(self) -> None:
+    def _count(self, failure: Failure, succeeded: int) -> None:
+        assert failure.type
         self.failed += 1
 
     def add(self, *values: Any) -> None:

@@ -512,13 +512,16 @@ def test_an_edited_module_stops_workers_instead_of_mixing_code(project: Project)
 
 
 def test_a_space_that_differs_each_time_is_refused(project: Project) -> None:
-    """The worker's space is not the plan's: nothing is run, and the message tells the remedy."""
+    """The worker's space is not the plan's: nothing is run (status 2), and the message tells the remedy."""
     project.task(
         "t",
         "import os\nfrom psyrun import Param\npspace = Param(x=list(os.urandom(8)))\n"
         "def execute(x): return dict(y=x)\n",
     )
-    assert "differs each time it is loaded" in project.run("t", status=75).stderr
+    error = project.run("t", status=2).stderr
+    assert "differs each time the task file is loaded" in error
+    assert "np.random.default_rng(1)" in error
+    assert project.status("t")["n_done"] == 0
 
 
 def test_a_task_that_cannot_start_its_processes_says_why(project: Project) -> None:

@@ -21,6 +21,7 @@ TASK = """
 import pathlib
 from psyrun import Param
 pspace = Param(x={x})
+early_stop = False
 def execute(x):
     if x in {bad}:
         raise ValueError("bad")

@@ -140,13 +140,16 @@ def test_values_in_other_files_are_not_read(path: Path) -> None:
 
 
 def test_files_of_others_are_not_asked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor those that others can write to; the error says how to end that."""
+    """Nor those that others can write to."""
     path.chmod(0o664)
-    with pytest.raises(StoreError, match=rf"can be written by other users, which ends with: chmod go-w {path}"):
+    with pytest.raises(StoreError, match="can be written by other users"):
         STORE.load(path, where="x == 3")
     path.chmod(0o644)
     assert STORE.load(path, where="x == 3")["x"].tolist() == [3]
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    if os.getuid() == 0:
+        os.chown(path, 1, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(StoreError, match="belongs to another user"):
         STORE.load(path, where="x == 3")
     assert len(STORE.load(path)["x"]) == 10_000

@@ -378,8 +378,8 @@ def test_a_file_that_anyone_may_write_is_not_run(write: Write, taskdir: Path, na
     (taskdir / name).write_text(trap + GOOD)
     (taskdir / name).chmod(0o666)
     told = complaint()
-    assert "anyone may write it" in told
-    assert f"chmod o-w psy-tasks/{name}" in told
+    assert "can be written by other users, so it is not run" in told
+    assert f"chmod go-w psy-tasks/{name}" in told
     assert not Path("sprung").exists()
     (taskdir / name).chmod(0o664)
     load_task("t", taskdir)

@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,14 +27,17 @@ from psyrun.errors import (
     text_of,
 )
 from psyrun.keys import Lanes
-from psyrun.parts import Writer
+from psyrun.parts import Failure, Writer
 from psyrun.plan import Plan
-from psyrun.processes import FINISHED, PROBLEM, READY, receive, send
+from psyrun.processes import FINISHED, PROBLEM, RAISED, READY, receive, send
 from psyrun.recorder import BUFFERED, CONSTANT, FAST, Recorder, may_wait, user_trace
 from psyrun.tasks import Task
 
 POSITION, DONE, FAILED = range(3)
 """Columns of the counters that a child shares with its supervisor and the command."""
+MOST_BLOCK = 2**16
+"""How many items a block has at most."""
+_MOST_TOLD = 500
 
 
 def preload() -> None:
@@ -58,14 +62,17 @@ class Child:
         Open descriptor of the part, its header written.
     counters : array of int64, shape (3,)
         Shared memory: position in hand, items done, items failed.
+    keys : array of uint64, shape (MOST_BLOCK, 2)
+        Shared memory: the keys of the items of the block in hand.
     """
 
-    def __init__(self, plan: Plan, number: int, channel: socket.socket, part: int, counters: Any):
+    def __init__(self, plan: Plan, number: int, channel: socket.socket, part: int, counters: Any, keys: Lanes):
         self._plan = plan
         self._number = number
         self._channel = channel
         self._part = part
         self._counters = memoryview(counters)
+        self._keys = keys
         self._supervisor = os.getppid()
         self._is_copy = False
         self._stopping = False
@@ -97,17 +104,12 @@ class Child:
         os.chdir(self._plan.content["cwd"])
         np.random.seed()  # with a state of its own: that of the process it was forked from is every child's
         task = self._plan.task()
-        if task.code != self._plan.code or task.pspace.digest != self._plan.space:
-            what = "code" if task.code != self._plan.code else "parameter space"
-            raise TemporaryError(
-                f"the {what} of {task.name} is not the plan's any more (a module that it imports was edited, or it "
-                f"differs each time it is loaded); nothing was run. Type the command again: {task.command(task.name)}"
-            )
+        self._check_same(task)
         self._task: Task = task
         self._work = self._plan.work()
         self._excluded = set(task.options["exclude_from_result"])
         self._warned: set[str] = set()
-        self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._count_failed)
+        self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._tell_failed)
         self._extra = self._set_up()
         self._may_draw = task.may_draw
         self._execute = self._execute_with(self._extra)
@@ -117,6 +119,21 @@ class Child:
         per_child = max(1, available_cores() // max(1, int(os.environ.get("PSYRUN_CHILDREN", "1"))))
         self._limits = threadpool_limits(limits=per_child)
         signal.signal(signal.SIGTERM, self._terminated)
+
+    def _check_same(self, task: Task) -> None:
+        """Raise unless code and space are the plan's."""
+        again = f"Type the command again: {task.command(task.name)}"
+        if task.code != self._plan.code:
+            raise TemporaryError(
+                f"the code of {task.name} is not the plan's any more (a module that it imports, or a file of file_dep, "
+                f"was edited); nothing was run. {again}"
+            )
+        if task.pspace.digest != self._plan.space:
+            raise TaskError(
+                f"pspace of {task.name} differs each time the task file is loaded, so no one could tell which items "
+                "are done; nothing was run. If it draws random numbers, give them a seed: "
+                f"np.random.default_rng(1). If it reads a file that was just edited: {task.command(task.name)}"
+            )
 
     def _set_up(self) -> dict[str, Any]:
         if self._task.setup is None:
@@ -138,8 +155,10 @@ class Child:
         if self._recorder.flush_if_free():
             os._exit(0)
 
-    def _count_failed(self) -> None:
+    def _tell_failed(self, failure: Failure, succeeded: int) -> None:
         self._counters[FAILED] += 1
+        with suppress(ConnectionError):
+            send(self._channel, RAISED, [succeeded, failure.type, failure.where, failure.message[:_MOST_TOLD]])
 
     def _serve(self) -> None:
         send(self._channel, READY)
@@ -149,7 +168,7 @@ class Child:
             self._run_items(first, self._work.selection(first, last))
             sys.stdout.flush()
             self._counters[POSITION] = -1
-            send(self._channel, FINISHED, time.perf_counter() - began)
+            send(self._channel, FINISHED, [time.perf_counter() - began, self._recorder.succeeded()])
 
     def _run_items(self, position: int, at: Selection) -> None:
         """Run the items of these indices, which stand at consecutive positions of the work list.
@@ -161,6 +180,7 @@ class Child:
         execute, clock, constant = self._execute, time.perf_counter, CONSTANT
         ends, columns = recorder.ends, recorder.columns
         keys: Lanes = space.item_keys_at(at)
+        self._keys[: len(keys)] = keys
         seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
         n_seeded = len(seeds) if self._may_draw else 1
         given = {n: c for n, c in space.columns_at(at).items() if n not in self._excluded}
@@ -183,7 +203,6 @@ class Child:
             except BaseException as error:  # sys.exit() in execute ends the item, not the worker
                 self._end_copy(1)
                 recorder.fail(i, clock(), error)
-                counters[FAILED] += 1
                 late = True
             else:
                 late = ended - began >= FAST or ended - oldest >= BUFFERED

@@ -23,7 +23,7 @@ from typing import Any
 from psyrun.errors import FencedError
 from psyrun.files import random_name, sync_directory
 
-OPEN, HELD, DONE, DEAD, WITHDRAWN = "open", "held", "done", "dead", "withdrawn"
+OPEN, HELD, DONE, WITHDRAWN = "open", "held", "done", "withdrawn"
 _NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
 
 
@@ -95,7 +95,7 @@ class Claims:
 
     def create(self, tokens: Iterable[Token]) -> None:
         """Make the directories and the open tokens of a plan that is not in place yet."""
-        for state in (OPEN, HELD, DONE, DEAD):
+        for state in (OPEN, HELD, DONE):
             (self._plan / state).mkdir(mode=0o700)
         for token in tokens:
             (self._plan / OPEN / token.name).touch(mode=0o600)

@@ -14,6 +14,7 @@ from psyrun import __version__
 from psyrun.errors import PsyrunError, TemporaryError
 from psyrun.taskfiles import COMMANDS, TASKDIR
 
+_INTERNAL = 70  # sysexits.h: EX_SOFTWARE
 _OF_THE_GROUP = ("-h", "--help", "--version")
 
 
@@ -106,6 +107,12 @@ def main() -> Any:
     except OSError as error:
         _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
         sys.exit(TemporaryError.exit_code)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        _complain("this is a fault of psyrun, not of yours; nothing on record is lost. Please report the lines above")
+        sys.exit(_INTERNAL)
     sys.exit(status if isinstance(status, int) else 0)
 
 

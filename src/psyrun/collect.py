@@ -205,6 +205,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
             "damaged": damaged(parts),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
             "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
+            "lacking": placement.lacking(),
             "left_out": [[item, why] for item, why in sorted(left_out.items())],
             "kind": result_kind(task),
             "result": fingerprint(workdir, path, found),

@@ -1,7 +1,7 @@
 """One family of errors; each knows the exit status of a command that it ends.
 
-Exit statuses: 2 task file or option wrong, 3 no such task, 4 refused so as not to lose or mix results,
-75 temporary (disk, lease, digest): the same command later may work.
+Exit statuses: 1 some items failed, 2 task file or option wrong, 3 no such task, 4 refused so as not to lose or mix
+results, 75 temporary (disk, lease, digest): the same command later may work.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class TemporaryError(PsyrunError):
     """The disk, the queue or another process stands in the way now; later it may not."""
 
     exit_code = 75
+
+
+class EarlyStopError(PsyrunError):
+    """Items fail alike, so that trying more of them makes no sense."""
+
+    exit_code = 1
 
 
 class FencedError(TemporaryError):

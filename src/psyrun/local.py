@@ -22,8 +22,9 @@ from typing import Any, NoReturn
 from psyrun.child import DONE, FAILED, POSITION, preload
 from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
-from psyrun.processes import die_with_parent
-from psyrun.supervisor import Supervisor, shared_counters
+from psyrun.processes import adopt_orphans, die_with_parent, end_orphans, wait_for
+from psyrun.supervisor import Supervisor
+from psyrun.watch import shared_counters
 from psyrun.workdir import Workdir
 
 _MOST_CHILDREN = 1024
@@ -137,6 +138,10 @@ class LocalWorker:
                 self._signal(signal.SIGTERM)  # it was only being started
         self._signal(signal.SIGKILL)
 
+    def kill(self) -> None:
+        """End the worker at once. What is finished is on record, but for what the last 20 ms brought."""
+        self._signal(signal.SIGKILL)
+
     def _signal(self, number: int) -> None:
         if self.running and self._supervisor:
             with suppress(ProcessLookupError):
@@ -158,6 +163,8 @@ class LocalWorker:
         status = 1
         try:
             os.setsid()  # Ctrl-C is for the command, which stops its worker in order
+            signal.signal(signal.SIGTERM, self._pass_on)
+            adopt_orphans()
             die_with_parent(command, signal.SIGTERM)
             preload()
             with os.fdopen(orders) as lines:
@@ -171,18 +178,33 @@ class LocalWorker:
 
     def _obey(self, order: dict[str, Any], notify: int) -> None:
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid == 0:
             status = 70
             try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
                 die_with_parent(parent, signal.SIGTERM)
                 status = self._work(order, notify)
             finally:
                 sys.stderr.flush()
                 os._exit(status)
-        os.write(notify, b"pid %d\n" % pid)
-        _, status = os.waitpid(pid, 0)
+        self._supervisor = pid
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        with suppress(BrokenPipeError):
+            os.write(notify, b"pid %d\n" % pid)
+        status = wait_for(pid)
+        self._supervisor = 0
+        end_orphans()
         os.write(notify, b"exit %d\n" % os.waitstatus_to_exitcode(status))
+
+    def _pass_on(self, *_: object) -> None:
+        """The command is gone: have the supervisor end in order, or end if there is none."""
+        if not self._supervisor:
+            os._exit(0)
+        with suppress(ProcessLookupError):
+            os.kill(self._supervisor, signal.SIGTERM)
 
     def _work(self, order: dict[str, Any], notify: int) -> int:
         if order["python"]:

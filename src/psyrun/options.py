@@ -15,6 +15,7 @@ from psyrun.errors import TaskError
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import ImmediateRun, Scheduler
 from psyrun.store import NpzStore, Store
+from psyrun.units import seconds
 
 Check = Callable[[Any], bool]
 _REQUIRED = object()
@@ -79,6 +80,14 @@ def _names(value: Any) -> bool:
 
 def _paths(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_path, value))
+
+
+def _time(value: Any) -> bool:
+    try:
+        seconds(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _optional(check: Check) -> Check:
@@ -146,6 +155,19 @@ OPTIONS: dict[str, Option] = {
             _is(Mapping),
             "What each job asks the scheduler for.",
             {},
+        ),
+        Option(
+            "timeout",
+            "a time such as '10m', '1h30m' or a number of seconds",
+            _optional(_time),
+            "How long an item may take; then its process is killed, and the item fails. Default: as long as it takes.",
+        ),
+        Option(
+            "early_stop",
+            "True or False",
+            _is(bool),
+            "Whether to stop when the first items, or the last 50, all failed with the same error.",
+            True,
         ),
         Option("python", "the path of a Python interpreter", _optional(_path), "The interpreter that runs the items."),
         Option(

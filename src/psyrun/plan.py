@@ -22,6 +22,7 @@ from psyrun.files import as_json, random_name, write_new
 from psyrun.keys import Lanes
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
+from psyrun.units import seconds
 from psyrun.workdir import PlanPlace
 
 FORMAT = 1
@@ -103,6 +104,8 @@ class Draft:
             "n_work": int((self.ranges[:, 1] - self.ranges[:, 0]).sum()),
             "n_chunks": len(self.sizes),
             "store": f"{type(task.store).__module__}:{type(task.store).__qualname__}",
+            "timeout": seconds(task.options["timeout"]) if task.options["timeout"] is not None else None,
+            "early_stop": task.options["early_stop"],
             "options": options,
             "provenance": dict(provenance),
         }

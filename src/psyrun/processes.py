@@ -8,11 +8,13 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-READY, BLOCK, FINISHED, PROBLEM = range(4)
+READY, BLOCK, FINISHED, RAISED, PROBLEM = range(5)
 """Kinds of messages between a supervisor and its children."""
 
 _HEAD = struct.Struct("<BI")
@@ -72,6 +74,33 @@ def end_group(pid: int) -> None:
     """End what a child started and left behind."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what the processes below this one leave behind, in sessions of their own too. Linux only."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_child_subreaper = 36  # prctl(2)
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def wait_for(pid: int) -> int:
+    """Return the wait status of a child process when it has ended; see to orphans that end before."""
+    while True:
+        found, status = os.waitpid(-1, 0)
+        if found == pid:
+            return status
+
+
+def end_orphans() -> None:
+    """Kill all processes below this one, generation by generation: killing one makes orphans of its children."""
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    with suppress(OSError):
+        while pids := children.read_text().split():
+            for pid in map(int, pids):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def reap(pid: int, deadline: float) -> None:

@@ -115,6 +115,15 @@ class Placement:
         left = ((batch, np.where((items >= 0) & gone[items], -1, items)) for batch, items in self.batches)
         return replace(self, done=self.done & ~gone, batches=_with_rows(left))
 
+    def lacking(self) -> dict[str, int]:
+        """Return how many rows lack a column that others have, by column."""
+        counts: Counter[str] = Counter()
+        names = self.names()
+        for batch, items in self.batches:
+            absent = [name for name in names if batch.schema.cells(name) is None]
+            counts.update(dict.fromkeys(absent, int(np.count_nonzero(items >= 0))) if absent else {})
+        return dict(counts)
+
     def names(self) -> list[str]:
         """Return the names of all columns, in the order of their first row."""
         schemas = {id(batch.schema): batch.schema for batch, _ in self.batches}

@@ -45,7 +45,7 @@ class Recorder:
     ----------
     writer : Writer
     failed : callable
-        Called with each item that failed although execute returned, because its values cannot be recorded.
+        Called after each failure was appended: with it, and with how many rows were since the one before.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Recorder:
         Whether nobody sees to what waits, if no flush comes; then call `wake`.
     """
 
-    def __init__(self, writer: Writer, failed: Callable[[], None]):
+    def __init__(self, writer: Writer, failed: Callable[[Failure, int], None]):
         self._writer = writer
         self._failed = failed
         self.ends: list[float] = []
@@ -66,6 +66,7 @@ class Recorder:
         self._names: tuple[str, ...] = ()
         self._number = 0
         self._began = 0.0
+        self._succeeded = 0
         self._lock = threading.Lock()
         self._waiting = threading.Event()
         self._thread: threading.Thread | None = None
@@ -92,8 +93,17 @@ class Recorder:
         """Record that an item raised."""
         self.flush()
         with self._lock:
-            self._writer.fail(self._failure(error, number, self._began, ended))
+            self._fail(self._failure(error, number, self._began, ended))
             self._number = number + 1
+
+    def _fail(self, failure: Failure) -> None:
+        self._writer.fail(failure)
+        self._failed(failure, self.succeeded())
+
+    def succeeded(self) -> int:
+        """Return how many rows were appended since the last call, or the last failure."""
+        n, self._succeeded = self._succeeded, 0
+        return n
 
     def flush(self) -> None:
         """Append what waits."""
@@ -145,11 +155,12 @@ class Recorder:
             self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
         except UnsupportedValueError as error:
             if n == 1:
-                self._writer.fail(self._failure(error, number, *times))
-                self._failed()
+                self._fail(self._failure(error, number, *times))
                 return
             for i in range(n):
                 self._write(number + i, times[i : i + 2], [column[i : i + 1] for column in columns])
+        else:
+            self._succeeded += n
 
     def _failure(self, error: BaseException, number: int, began: float, ended: float) -> Failure:
         start = began + self._clock_began

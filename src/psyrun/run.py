@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +24,7 @@ from psyrun.scan import read
 from psyrun.shell import run_command
 from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
+from psyrun.units import shown_bytes, shown_seconds
 from psyrun.work import Work
 
 KEEP, FRESH, QUIT = "keep", "fresh", "quit"
@@ -29,6 +32,9 @@ KEEP, FRESH, QUIT = "keep", "fresh", "quit"
 _MOST_PLANS = 10
 _POLL = 0.2
 _CHECKED_ROWS = 1000
+_MOST_UNASKED = 10_000_000
+_BYTES_PER_NUMBER = 8
+_HIDDEN_NUMBERS = 6  # of a row: key, index, start, duration, and at least one output
 
 
 class AskAboutCode(Protocol):
@@ -45,6 +51,7 @@ class Choices:
     n_workers: int | None = None
     code: str = ""
     ask: AskAboutCode | None = None
+    confirm: Callable[[str], bool] | None = None
 
 
 class Run:
@@ -70,6 +77,7 @@ class Run:
         self._observer = Observer(self.workdir.beats, ttl_seconds())
         self._plan: Plan | None = None
         self._work: Work | None = None
+        self.stopped = ""
 
     # Before doit
 
@@ -87,6 +95,7 @@ class Run:
             raise TaskError(f"resultfile = {str(self.task.result)!r}: is there already, and is not a file")
         self._check_python()
         self.n_workers = self._choices.n_workers or self.task.scheduler.n_workers() * self.task.options["pool_size"]
+        self._check_size()
         state = look(self.task, self._observer)
         self._check_parameters()
         self.found_other_code = state.conflict
@@ -119,6 +128,34 @@ class Run:
         raise TaskError(
             f"python = {str(python)!r}: cannot import psyrun {__version__} ({last}). Such as: {sys.executable!r}"
         )
+
+    def _check_size(self) -> None:
+        """Ask before the first plan of a space so large that it is likely a slip.
+
+        Raises
+        ------
+        RefusedError
+            Nobody could be asked, or the answer was no.
+        """
+        space = self.task.pspace
+        if len(space) <= _MOST_UNASKED or self._is_planned():
+            return
+        size = len(space) * _BYTES_PER_NUMBER * (len(space.parameters) + _HIDDEN_NUMBERS)
+        folder = next(path for path in (self.workdir.path, *self.workdir.path.parents) if path.exists())
+        told = (
+            f"{self.task.name}: the space has {len(space):,} items. Record and result take at least "
+            f"{shown_bytes(2 * size)} ({shown_bytes(shutil.disk_usage(folder).free)} are free); at 1 ms an item they "
+            f"take {shown_seconds(len(space) * 1e-3 / self.n_workers)} on {self.n_workers} workers."
+        )
+        if self._choices.confirm is None or not self._choices.confirm(told):
+            raise RefusedError(f"{told} Nothing was started. If so be it: {self.task.command(self.task.name, '--yes')}")
+
+    def _is_planned(self) -> bool:
+        """Whether the newest plan is of this space."""
+        try:
+            return Plan.read(self.workdir.plans / self.workdir.plan_ids()[-1]).space == self.task.pspace.digest
+        except (IndexError, TemporaryError):
+            return False
 
     def _check_parameters(self) -> None:
         for name, column in self.task.pspace.columns(0, _CHECKED_ROWS).items():
@@ -211,7 +248,7 @@ class Run:
 
     def merge(self) -> None:
         """Return when all items are worked on, by whomever, and the result is in place."""
-        for _ in range(_MOST_PLANS if self.works else 0):
+        for _ in range(_MOST_PLANS if self.works and not self.stopped else 0):
             if self.plans or self.joins:
                 self._working().wait_for_all()
             if not self._lost_by_others():

@@ -50,6 +50,8 @@ class State:
         Whether the result file holds just what is done and fits.
     left_out : dict of int to str
         Items that are done, but do not fit into the columns of the result file, and why.
+    lacking : dict of str to int
+        How many rows of the result lack a column that others have, by column.
     placement : Placement or None
         The rows; None where the manifest was enough.
     damaged : list of str
@@ -69,6 +71,7 @@ class State:
     conflict: bool = False
     merged: bool = False
     left_out: dict[int, str] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)
     placement: Placement | None = None
     damaged: list[str] = field(default_factory=list)
 
@@ -124,6 +127,7 @@ def look(
     """
     workdir = task.workdir
     workdir.check_format()
+    workdir.check_trust()
     observer = observer or Observer(workdir.beats, ttl_seconds())
     ids = workdir.plan_ids()
     newest = ids[-1] if ids else None
@@ -139,6 +143,7 @@ def look(
     if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
         state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), state.done))
         state.left_out = dict(manifest["left_out"])
+        state.lacking = manifest.get("lacking", {})
     return state
 
 

@@ -15,6 +15,7 @@ from doit.reporter import ConsoleReporter
 from doit.runner import Runner
 from doit.task import Stream, Task
 
+from psyrun.errors import EarlyStopError
 from psyrun.progress import progress
 from psyrun.run import Run
 
@@ -46,14 +47,20 @@ class Steps:
             run.progress = None
 
     def _execute(self, run: Run) -> None:
-        control = TaskControl(self._tasks(run))
+        self._round(self._tasks(run))
+        if isinstance(self.error, EarlyStopError):
+            run.stopped, self.error = str(self.error), None
+            self._round([self._task(f"{run.task.name}:merge", run.merge, False)])
+        if self.error is not None:
+            raise self.error
+
+    def _round(self, tasks: list[Task]) -> None:
+        control = TaskControl(tasks)
         control.process(None)
         memory = Dependency(SqliteDB, ":memory:")
         reporter = ConsoleReporter(_StandardOutput(), {})
         runner = Runner(memory, reporter, stream=Stream(2))
         runner.run_all(control.task_dispatcher())
-        if self.error is not None:
-            raise self.error
 
     def _tasks(self, run: Run) -> list[Task]:
         name = run.task.name

@@ -7,7 +7,6 @@ beats, starts children that died again, and blames an item only for a death that
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import select
 import selectors
@@ -17,23 +16,19 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from psyrun.child import FAILED, POSITION, Child
+from psyrun.child import FAILED, MOST_BLOCK, POSITION, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
 from psyrun.errors import PsyrunError, TaskError, TemporaryError
-from psyrun.holdings import Block, Holding, Holdings
-from psyrun.parts import Failure, Writer
+from psyrun.holdings import Holdings
+from psyrun.parts import Writer
 from psyrun.plan import Plan
 from psyrun.processes import (
     BLOCK,
     FINISHED,
     PROBLEM,
+    RAISED,
     READY,
     die_with_parent,
     end_group,
@@ -42,34 +37,16 @@ from psyrun.processes import (
     receive,
     send,
 )
+from psyrun.streak import Streak
+from psyrun.units import shown_bytes
+from psyrun.watch import ChildProcess, Counters, Watch, shared_keys
 from psyrun.workdir import Workdir
 
-Counters = npt.NDArray[np.int64]
-
 _BLOCK_SECONDS = 0.05
-_MOST_CHARGES = 3
 _MOST_STARTS = 3
 _SYNC_SECONDS = 5.0
 _GRACE = 0.5
-
-
-def shared_counters(n: int) -> Counters:
-    """Return n rows of counters in memory that forked processes share."""
-    return np.frombuffer(mmap.mmap(-1, max(n, 1) * 3 * 8), dtype=np.int64).reshape(-1, 3)
-
-
-@dataclass
-class _Process:
-    """A child process, as its supervisor sees it."""
-
-    number: int
-    pid: int
-    channel: socket.socket
-    part: int
-    path: Path
-    ready: bool = False
-    ended: int | None = None
-    work: tuple[Holding, Block] | None = None
+_MOST_LOG = 64_000_000
 
 
 class Supervisor:
@@ -108,21 +85,24 @@ class Supervisor:
         observer = Observer(workdir.beats, ttl_seconds(), silent)
         self._holdings = Holdings(workdir, plan, self.id, observer, self._sync, self._tell_done)
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, _Process] = {}
+        self._children: dict[int, ChildProcess] = {}
         self._starts = [0] * n_children
         self._starts_failed = 0
-        self._charges: dict[int, int] = {}
         self._unsynced: set[int] = set()
         self._next_sync = 0.0
+        self._next_trim = 0.0
         self._seconds_per_item = 0.0
+        self._streak = Streak(n_children) if plan.content.get("early_stop", True) else None
         self._stop = False
         self._status = 0
         self._own_part: Writer | None = None
         self._log = workdir.logs / f"{plan.id}-{self.id}.log"
 
     def run(self) -> int:
-        """Work; return the exit status: 0 nothing left to claim, 75 temporary trouble, 130 told to stop."""
+        """Work; return the exit status: 0 nothing left to claim, 1 stopped early, 75 trouble, 130 told to stop."""
         self._parent = os.getppid()
+        self._keys = shared_keys(self._n_children)
+        self._watch = Watch(self.plan, self._counters, self._keys)
         self._beat.beat()
         try:
             self._listen_to_signals()
@@ -132,13 +112,17 @@ class Supervisor:
             while not self._stop and self._children:
                 if self._beat.overdue() > ttl_seconds():  # a stopped process, or a suspended laptop
                     self._holdings.check_still_ours()
+                    self._watch.anew(self._children.values())
                 self._beat.beat()
                 self._sync_in_time()
-                for ready, _ in self._selector.select(min(1.0, self._beat.due())):
+                self._trim_log()
+                for ready, _ in self._selector.select(min(1.0, self._beat.due(), (self._watch.timeout or 4.0) / 4)):
                     if ready.data is None:
                         self._wakeup[0].recv(4096)
                     else:
                         self._hear(ready.data)
+                for child in self._watch.overdue(self._children.values()):
+                    os.kill(child.pid, signal.SIGKILL)
                 self._bury_the_dead()
                 self._deal()
                 if os.getppid() != self._parent:
@@ -196,7 +180,7 @@ class Supervisor:
         if pid == 0:
             self._be_child(number, part, ours, theirs, me)
         theirs.close()
-        child = _Process(number, pid, ours, part, path)
+        child = ChildProcess(number, pid, ours, part, path)
         self._children[number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
 
@@ -218,7 +202,7 @@ class Supervisor:
                 os.close(other.part)
             self._redirect()
             os.environ["PSYRUN_CHILDREN"] = str(self._n_children)
-            Child(self.plan, number, theirs, part, self._counters[number]).run()
+            Child(self.plan, number, theirs, part, self._counters[number], self._keys[number]).run()
         finally:
             os._exit(70)
 
@@ -234,7 +218,7 @@ class Supervisor:
         if self._notify >= 0:
             os.close(self._notify)
 
-    def _hear(self, child: _Process) -> None:
+    def _hear(self, child: ChildProcess) -> None:
         """Take in a message of a child, or that it closed its end."""
         if self._children.get(child.number) is not child:
             return  # buried since
@@ -248,12 +232,26 @@ class Supervisor:
             child.ready = True
             self._starts_failed = 0
         elif kind == FINISHED:
-            self._finished(child, content)
+            seconds, succeeded = content
+            self._succeeded(succeeded)
+            self._finished(child, seconds)
+        elif kind == RAISED:
+            succeeded, *failure = content
+            self._succeeded(succeeded)
+            self._failed(*failure)
         elif kind == PROBLEM:
             status, text = content
             raise (TaskError if status == TaskError.exit_code else TemporaryError)(text)
 
-    def _finished(self, child: _Process, seconds: float) -> None:
+    def _succeeded(self, n: int) -> None:
+        if self._streak is not None:
+            self._streak.succeeded(n)
+
+    def _failed(self, kind: str, where: str, message: str) -> None:
+        if self._streak is not None:
+            self._streak.failed(kind, where, message)
+
+    def _finished(self, child: ChildProcess, seconds: float) -> None:
         if child.work is not None:
             holding, (first, last) = child.work
             child.work = None
@@ -272,17 +270,20 @@ class Supervisor:
             if not select.select([child.channel], [], [], 0)[0]:
                 self._bury(child, child.ended)
 
-    def _bury(self, child: _Process, status: int) -> None:
+    def _bury(self, child: ChildProcess, status: int) -> None:
         """See to a child that ended by itself: charge the item in hand, deal the rest of its block again."""
         end_group(child.pid)
         self._forget(child)
-        in_hand = int(self._counters[child.number, POSITION])
         os.fsync(child.part)
         if child.work is not None:
-            if in_hand >= 0:
-                self._charge(in_hand, status)
             holding, block = child.work
+            failure = self._watch.blamed(child, status)
+            if failure is not None:
+                self._writer().fail(failure)
+                self._counters[child.number, FAILED] += 1
             self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
+            if failure is not None:
+                self._failed(failure.type, failure.where, failure.message)
         else:
             self._starts_failed += 1
         os.close(child.part)
@@ -294,23 +295,11 @@ class Supervisor:
         if self._holdings.more():
             self._start(child.number)
 
-    def _forget(self, child: _Process) -> None:
+    def _forget(self, child: ChildProcess) -> None:
         self._selector.unregister(child.channel)
         child.channel.close()
         self._unsynced.discard(child.part)
         del self._children[child.number]
-
-    def _charge(self, position: int, status: int) -> None:
-        """Blame the item in hand; give it up after three deaths."""
-        self._charges[position] = self._charges.get(position, 0) + 1
-        if self._charges[position] < _MOST_CHARGES:
-            return
-        index = next(self.plan.work().indices(position, position))[0]
-        told = f"the process {ending(status)} in this item {_MOST_CHARGES} times"
-        self._writer().fail(Failure((0, 0), index, time.time(), 0.0, "Crash", told, "", told))
-        for number in range(self._n_children):
-            if self._counters[number, POSITION] == position:
-                self._counters[number, FAILED] += 1
 
     def _writer(self) -> Writer:
         """Return the supervisor's own part, for what it records itself."""
@@ -340,9 +329,9 @@ class Supervisor:
         """Return how many items take about 50 ms; one at first."""
         if self._seconds_per_item <= 0:
             return 1
-        return int(min(1e6, _BLOCK_SECONDS / self._seconds_per_item))
+        return int(min(MOST_BLOCK, _BLOCK_SECONDS / self._seconds_per_item))
 
-    def _dismiss(self, child: _Process) -> None:
+    def _dismiss(self, child: ChildProcess) -> None:
         """End a child that has nothing left to do."""
         self._forget(child)
         if child.ended is None:
@@ -363,6 +352,19 @@ class Supervisor:
             for part in self._unsynced:
                 os.fsync(part)
             self._next_sync = time.monotonic() + _SYNC_SECONDS
+
+    def _trim_log(self) -> None:
+        """Drop the output of items when there is too much of it: it would fill the disk that results need."""
+        if time.monotonic() < self._next_trim:
+            return
+        self._next_trim = time.monotonic() + 1.0
+        with suppress(OSError):
+            size = self._log.stat().st_size
+            if size > _MOST_LOG:
+                # All write to its end, wherever that is.
+                with self._log.open("ab") as log:
+                    log.truncate(0)
+                    log.write(f"(psyrun: {shown_bytes(size)} of output were dropped here)\n".encode())
 
     def _shut_down(self) -> None:
         """End all children, hand back what is not finished, and leave."""

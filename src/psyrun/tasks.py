@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import shlex
-import stat
 import sys
 import tokenize
 import traceback
@@ -25,6 +24,7 @@ from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
 from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, text_of
 from psyrun.options import OPTIONS, resolved, slip
+from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
 from psyrun.store import Store
@@ -159,8 +159,8 @@ def load_task(name: str, taskdir: Path) -> Task:
     """
     path = find_task(name, taskdir)
     config = taskdir / CONFIG
-    for file in (path, config):
-        _check_owner(file)
+    for place in (taskdir, path, config):
+        _check_owner(place)
     config_source = _text(config) if _is_there(config) else ""
     here = Path.cwd()
     try:
@@ -227,15 +227,10 @@ def _check_call(
 
 def _check_owner(path: Path) -> None:
     """Refuse to run code that another user could have put there."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return
-    if found.st_uid not in (os.getuid(), 0) or found.st_mode & stat.S_IWOTH:
-        raise TaskError(
-            f"{_shown(path)}: belongs to another user, or anyone may write it, so it is not run. "
-            f"If you trust it: chown {os.getuid()} {_shown(path)} && chmod o-w {_shown(path)}"
-        )
+    with suppress(FileNotFoundError):
+        why = mistrust(path, OTHERS)
+        if why:
+            raise TaskError(f"{_shown(path)}: {why}, so it is not run. {remedy(path)}")
 
 
 def _is_there(path: Path) -> bool:

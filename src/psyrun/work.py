@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from psyrun.claims import DONE, HELD, OPEN, Observer, Token
-from psyrun.errors import PsyrunError, TaskError, TemporaryError
+from psyrun.errors import EarlyStopError, PsyrunError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
 from psyrun.plan import Plan
 from psyrun.progress import Progress
@@ -91,7 +91,7 @@ class Work:
                 self._cover(event.first, event.last)
                 self._restarts = 0
             elif event.kind == "problem":
-                kind = TaskError if event.first == TaskError.exit_code else TemporaryError
+                kind = next((k for k in (TaskError, EarlyStopError) if k.exit_code == event.first), TemporaryError)
                 self._problem = kind(f"{self._task.name}: {event.text}")
             elif event.kind == "exit":
                 self._exited(event.first)

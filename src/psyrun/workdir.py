@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from psyrun.errors import RefusedError, TemporaryError
 from psyrun.files import random_name, replacing, sync_directory, write_json
+from psyrun.owners import GROUP_AND_OTHERS, mistrust, remedy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -73,6 +74,12 @@ class Workdir:
                     f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
                     "Use the version that wrote it, or set another workdir in the task file"
                 )
+
+    def check_trust(self) -> None:
+        """Raise a RefusedError if others could have put code or pickled values there."""
+        for path in (self.path, self.marker, self.plans, self.parts):
+            if path.exists() and (why := mistrust(path, GROUP_AND_OTHERS)):
+                raise RefusedError(f"{path}: {why}, so nothing in it is trusted. {remedy(self.path)}")
 
     def plan_ids(self) -> list[str]:
         """Return the ids of all plans, the newest last."""

@@ -9,7 +9,8 @@ import click
 
 from psyrun.errors import FencedError
 from psyrun.plan import Plan
-from psyrun.supervisor import Supervisor, shared_counters
+from psyrun.supervisor import Supervisor
+from psyrun.watch import shared_counters
 from psyrun.workdir import Workdir
 
 

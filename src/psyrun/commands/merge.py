@@ -31,6 +31,8 @@ def command(directory: Path, file: Path) -> None:
         raise TaskError(f"{directory}: nothing was run there yet")
     plan = Plan.read(workdir.plans / ids[-1])
     store = AutodetectStore().store_for(file)
+    if store.holds_objects:  # these are pickled in the record
+        workdir.check_trust()
     placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
     columns, left_out = result_columns(placement, plan.parameters, store.holds_objects)
     write_result(file, columns, store)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from psyrun.errors import NoSuchTaskError, TemporaryError
 from psyrun.local import LocalWorker
@@ -38,8 +40,9 @@ def _number_of_workers(ctx: click.Context, parameter: click.Parameter, value: st
 @click.option("-n", "n_workers", metavar="N|auto", callback=_number_of_workers, help="How many items run at a time.")
 @click.option("--keep", is_flag=True, help="Keep rows that other code computed; run what is missing.")
 @click.option("--fresh", is_flag=True, help="Put rows that other code computed into the archive; compute them again.")
+@click.option("--yes", is_flag=True, help="Do not ask about a very large space.")
 @click.pass_obj
-def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: bool, fresh: bool) -> int:
+def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: bool, fresh: bool, yes: bool) -> int:
     """Compute the items of tasks that are missing, and merge all into one file a task."""
     if keep and fresh:
         raise click.UsageError("--keep and --fresh exclude each other")
@@ -51,7 +54,9 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: 
         from psyrun.steps import Steps
 
         code = "keep" if keep else "fresh" if fresh else ""
-        choices = Choices(n_workers, code, _ask if sys.stdin.isatty() and sys.stdout.isatty() else None)
+        asks = sys.stdin.isatty() and sys.stdout.isatty()
+        confirm = (lambda _: True) if yes else _confirm if asks else None
+        choices = Choices(n_workers, code, _ask if asks else None, confirm)
         runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             run.prepare()
@@ -60,13 +65,23 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: 
                 click.echo(told + run.task.command("clean", run.task.name), err=True)
         Steps(runs).execute()
     except KeyboardInterrupt:
-        worker.stop()
-        again = shlex.join(sys.argv[1:])
-        click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {again}", err=True)
-        return 130
+        return _interrupted(worker)
     finally:
         worker.close()
     return max(_summary(run) for run in runs)
+
+
+def _interrupted(worker: LocalWorker) -> int:
+    """Stop the worker in order; at once if there is a second Ctrl-C."""
+    try:
+        click.echo("psy-doit: interrupted; stopping (Ctrl-C again: at once)", err=True)
+        worker.stop()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        worker.kill()
+    again = shlex.join(sys.argv[1:])
+    click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {again}", err=True)
+    return 130
 
 
 def _check_name(name: str, taskdir: Path) -> None:
@@ -96,6 +111,10 @@ def _ask(state: State) -> str:
     return str(click.prompt("What now", type=click.Choice(["keep", "fresh", "quit"]), default="quit"))
 
 
+def _confirm(told: str) -> bool:
+    return click.confirm(f"{told} Go on?")
+
+
 def _summary(run: Run) -> int:
     """Print how it ended; return the exit status."""
     state = look(run.task)
@@ -107,6 +126,11 @@ def _summary(run: Run) -> int:
         click.echo(f"\n{trace}{group.headline()}", err=True)
         words = ("test", run.task.name, "--item", str(group.item), *(["--pdb"] if group.where else []))
         click.echo(f"    try it: {run.task.command(*words)}", err=True)
+    _tell_lacking(run, state)
+    n_untried = int(np.count_nonzero(state.untried))
+    if run.stopped and n_untried:
+        told = f"{run.stopped}, so {n_untried} others were not tried. To run all the same: early_stop = False"
+        click.echo(f"\n{told} in {run.task.path.name}", err=True)
     if state.n_failed:
         click.echo(f"\n{state.n_failed} failed; {run.task.command(run.task.name)} tries them again", err=True)
         return 1
@@ -125,6 +149,13 @@ def _summary(run: Run) -> int:
             f"{n - n_done} items were not computed; type the command again: {run.task.command(run.task.name)}"
         )
     return 0
+
+
+def _tell_lacking(run: Run, state: State) -> None:
+    """Say once, when they were merged, which columns some rows lack."""
+    n = int(np.count_nonzero(state.done))
+    for name, count in state.lacking.items() if run.merges else ():
+        click.echo(f"{run.task.name}: {count} of {n} rows have no {name}; the result is filled there", err=True)
 
 
 def _shown(path: Path) -> str:

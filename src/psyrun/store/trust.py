@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from psyrun.errors import StoreError
+from psyrun.owners import GROUP_AND_OTHERS, mistrust
 
 
 def check_for_pytables(path: Path) -> None:
@@ -21,11 +20,9 @@ def check_for_pytables(path: Path) -> None:
         Others own the file or can write to it, it has an attribute that PyTables could take for a pickle, or it
         refers to other files. `psyrun.H5Store` opens it without PyTables.
     """
-    found = path.stat()
-    if found.st_uid != os.geteuid():
-        _refuse(path, "belongs to another user")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        _refuse(path, f"can be written by other users, which ends with: chmod go-w {path}")
+    why = mistrust(path, GROUP_AND_OTHERS)
+    if why:
+        _refuse(path, why)
     import h5py
 
     with h5py.File(path, "r") as file:

@@ -1,0 +1,63 @@
+"""Times and sizes as people write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+_TERM = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])\s*")
+
+
+def seconds(value: Any) -> float:
+    """Return a time in seconds.
+
+    Parameters
+    ----------
+    value : float or str
+        Seconds, or terms of ``s``, ``m``, ``h``, ``d`` and ``w``: seconds to weeks.
+
+    Raises
+    ------
+    ValueError
+        It is no time above 0.
+
+    Examples
+    --------
+    >>> seconds('10m'), seconds('1h30m'), seconds('2d'), seconds(1.5)
+    (600.0, 5400.0, 172800.0, 1.5)
+    """
+    if isinstance(value, str) and value.strip() and not _TERM.sub("", value.strip()):
+        total = sum(float(number) * _SECONDS[unit] for number, unit in _TERM.findall(value))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        total = float(value)
+    else:
+        raise ValueError(f"{value!r} is no time")
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(f"{value!r} is no time above 0")
+    return total
+
+
+def shown_seconds(value: float) -> str:
+    """Return a time in the largest unit that leaves a number above 1.
+
+    >>> shown_seconds(0.25), shown_seconds(600), shown_seconds(200000)
+    ('0.25 s', '10 minutes', '2.3 days')
+    """
+    for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes")):
+        if value >= 1.5 * size:
+            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+    return f"{value:.3g} s"
+
+
+def shown_bytes(value: float) -> str:
+    """Return a number of bytes in the largest unit that leaves a number above 1.
+
+    >>> shown_bytes(512), shown_bytes(2_500_000)
+    ('512 bytes', '2.5 MB')
+    """
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} bytes"

@@ -1,0 +1,131 @@
+"""Watching child processes: what they have in hand, for how long, and what to blame when they end."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from psyrun.child import MOST_BLOCK, POSITION
+from psyrun.holdings import Block, Holding
+from psyrun.parts import Failure
+from psyrun.plan import Plan
+from psyrun.processes import ending
+from psyrun.units import shown_seconds
+
+Counters = npt.NDArray[np.int64]
+
+_MOST_CHARGES = 3
+
+
+def shared_counters(n: int) -> Counters:
+    """Return n rows of counters in memory that forked processes share."""
+    return np.frombuffer(mmap.mmap(-1, max(n, 1) * 3 * 8), dtype=np.int64).reshape(-1, 3)
+
+
+def shared_keys(n: int) -> npt.NDArray[np.uint64]:
+    """Return room for the keys of n blocks in memory that forked processes share; what is not used takes none."""
+    return np.frombuffer(mmap.mmap(-1, n * MOST_BLOCK * 16), dtype=np.uint64).reshape(n, MOST_BLOCK, 2)
+
+
+@dataclass
+class ChildProcess:
+    """A child process, as its supervisor sees it.
+
+    Attributes
+    ----------
+    ended : int or None
+        Its wait status, once it is known.
+    work : tuple or None
+        The block in hand, and whose it is.
+    position, since : int, float
+        The item that it was last seen with, and since when by the monotonic clock.
+    overdue : bool
+        Whether it was killed because of that.
+    """
+
+    number: int
+    pid: int
+    channel: socket.socket
+    part: int
+    path: Path
+    ready: bool = False
+    ended: int | None = None
+    work: tuple[Holding, Block] | None = None
+    position: int = -1
+    since: float = 0.0
+    overdue: bool = False
+
+
+class Watch:
+    """Tells whose time is over, and which item to blame for the end of a process.
+
+    Parameters
+    ----------
+    plan : Plan
+    counters : array of int64, shape (n_children, 3)
+    keys : array of uint64, shape (n_children, MOST_BLOCK, 2)
+        Of the items of the block that each child has in hand.
+    """
+
+    def __init__(self, plan: Plan, counters: Counters, keys: npt.NDArray[np.uint64]):
+        self._plan = plan
+        self._counters = counters
+        self._keys = keys
+        self._charges: dict[int, int] = {}
+        self.timeout: float | None = plan.content.get("timeout")
+
+    def overdue(self, children: Iterable[ChildProcess]) -> list[ChildProcess]:
+        """Return who is to be killed: its item takes longer than the task allows, since it was first seen."""
+        if self.timeout is None:
+            return []
+        found = []
+        now = time.monotonic()
+        for child in children:
+            position = self._in_hand(child)
+            if position != child.position:
+                child.position, child.since = position, now
+            elif position >= 0 and now - child.since > self.timeout and child.ended is None and not child.overdue:
+                child.overdue = True
+                found.append(child)
+        return found
+
+    def anew(self, children: Iterable[ChildProcess]) -> None:
+        """Have the time of all items in hand begin now: nobody knows how much of it they could use."""
+        for child in children:
+            child.since = time.monotonic()
+
+    def blamed(self, child: ChildProcess, status: int) -> Failure | None:
+        """Charge the end of a process to its item; return a failure if that is given up now.
+
+        That is after three deaths, or if it was killed because its time was over.
+        """
+        position = self._in_hand(child)
+        if position < 0 or child.work is None:
+            return None
+        watched = child.position == position
+        if child.overdue and watched:
+            kind, told = "TimeLimit", f"was killed after {shown_seconds(self.timeout or 0.0)} (timeout)"
+        else:
+            self._charges[position] = self._charges.get(position, 0) + 1
+            if self._charges[position] < _MOST_CHARGES:
+                return None
+            kind, told = "Crash", f"the process {ending(status)} in this item {_MOST_CHARGES} times"
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+                told += "; a system that is out of memory does that"
+        index = next(self._plan.work().indices(position, position))[0]
+        key = self._keys[child.number, position - child.work[1][0]].tolist()
+        seconds = time.monotonic() - child.since if watched else 0.0
+        return Failure((key[0], key[1]), index, time.time() - seconds, seconds, kind, told, "", told)
+
+    def _in_hand(self, child: ChildProcess) -> int:
+        """Return the position of the item in hand, -1 if there is none."""
+        return int(self._counters[child.number, POSITION]) if child.work is not None else -1

@@ -187,9 +187,10 @@ WRONG = {
 
 def test_what_execute_may_not_return_is_a_failed_item(project: Project) -> None:
     """Exit status 1; what was got, what is taken, and the command to try it; the others are done."""
-    text = "from psyrun import Param\nclass E(Exception): __str__ = None\ndef mute():\n    raise E\nearly_stop = False\n"
+    text = "from psyrun import Param\nclass E(Exception): __str__ = None\ndef mute():\n    raise E\n"
+    text += f"early_stop = False\npspace = Param(x=range({len(WRONG) + 2}))\n"
     returned = ", ".join(f"lambda x: {expression}" for expression in [*WRONG, "dict(y=x)", "{}"])
-    project.task("t", f"{text}pspace = Param(x=range({len(WRONG) + 2}))\ndef execute(x): return [{returned}][x](x)\n")
+    project.task("t", f"{text}def execute(x): return [{returned}][x](x)\n")
     error = project.run("t", status=1).stderr
     assert "2 of 13 items done" in error
     assert "psy-doit test t --item 0" in error

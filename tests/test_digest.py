@@ -367,6 +367,26 @@ def test_installed_packages_do_not_count(project: Path) -> None:
     assert code_digest(source, "", "t", [], [*sys.path, str(installed)]) == before
 
 
+def test_modules_below_the_prefix_of_the_interpreter_count(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project may be an environment of venv or conda itself, or lie in one; its packages and library do not count."""
+    library = project / "lib" / "python3"
+    (library / "site-packages").mkdir(parents=True)
+    (library / "standard.py").write_text("VALUE = 1\n")
+    (library / "site-packages" / "installed.py").write_text("VALUE = 1\n")
+    path = [str(project), str(library), str(library / "site-packages"), *sys.path]
+    paths = dict.fromkeys(("stdlib", "platstdlib"), str(library))
+    monkeypatch.setattr(sys, "prefix", str(project))
+    monkeypatch.setattr("psyrun.digest.sysconfig.get_path", paths.__getitem__)
+    source = "import helpers, standard, installed\ndef execute(x):\n    return helpers, standard, installed"
+    importlib.invalidate_caches()
+    before = code_digest(source, "", "t", [], path)
+    for file in (library / "standard.py", library / "site-packages" / "installed.py"):
+        file.write_text("VALUE = 2\n")
+    assert code_digest(source, "", "t", [], path) == before
+    (project / "helpers.py").write_text("VALUE = 2\n")
+    assert code_digest(source, "", "t", [], path) != before
+
+
 def test_a_package_that_is_installed_to_be_edited_counts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its finder is not on the path."""
 
@@ -457,6 +477,14 @@ def test_the_digest_of_today_is_that_of_tomorrow() -> None:
         "    with open(a) as f:\n        return {'y': f'{a!r:>{c}}', 'z': [i for i in K if i], 't': lambda q: q[1:]}\n"
     )
     assert digest(source) == "1eb8425d894f7a80f092795dd457c4b2"
+
+
+def test_long_sums_count() -> None:
+    """A sum of many terms, as programs write them, is a tree as deep."""
+    source = "def execute(x):\n    return dict(y=" + " + ".join(f"{i} * x" for i in range(1500)) + ")\n"
+    before = digest(source)
+    assert digest(source.replace("750 * x", "751 * x")) != before
+    assert digest(source.replace("def", "# a comment\ndef")) == before
 
 
 def test_classes_of_values_of_the_space_count() -> None:

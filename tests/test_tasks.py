@@ -132,6 +132,21 @@ def test_a_file_dep_that_is_not_there_is_told(write: Write) -> None:
         _ = load_task("t", Path("psy-tasks")).code
 
 
+def test_a_task_file_that_changes_the_directory_changes_it_for_execute_alone(
+    write: Write, taskdir: Path, tmp_path: Path
+) -> None:
+    """The command stays where it was, also for the next task, and paths of options begin there."""
+    (tmp_path / "data.csv").touch()
+    write(GOOD + "file_dep = ['data.csv']\nimport os\nos.mkdir('below')\nos.chdir('below')\n")
+    task = load_task("t", taskdir)
+    assert Path.cwd() == task.cwd == tmp_path
+    assert task.directory == str(tmp_path / "below")
+    assert len(task.code) == 32
+    write(GOOD + "import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')\n1 / 0\n")
+    assert complaint() == "psy-tasks/task_t.py:11: ZeroDivisionError: division by zero"
+    assert Path.cwd() == tmp_path
+
+
 # Defaults of all tasks
 
 
@@ -175,6 +190,10 @@ def test_mistakes_in_the_defaults_are_told(write: Write, taskdir: Path, text: st
         (GOOD + "1 / 0\n", "psy-tasks/task_t.py:7: ZeroDivisionError: division by zero"),
         (GOOD + "def f():\n    raise ValueError('no')\n\nf()\n", "psy-tasks/task_t.py:8: ValueError: no"),
         (GOOD + "raise SystemExit(0)\n", "psy-tasks/task_t.py:7: SystemExit: 0"),
+        (GOOD + "raise GeneratorExit\n", "psy-tasks/task_t.py:7: GeneratorExit: "),
+        ("class E(Exception):\n    __str__ = None\nraise E\n", "psy-tasks/task_t.py:3: E: (its text cannot be had: "),
+        (GOOD + "x = 1\0\n", "psy-tasks/task_t.py: source code string cannot contain null bytes"),
+        ("x = " + 100000 * "-" + "1\n", "psy-tasks/task_t.py: "),
         (GOOD.replace("Param(x=[1, 2])", "Param(x=1) * Param(x=2)"), "psy-tasks/task_t.py:3: both factors have x"),
         (GOOD + "max_job = 4\n", "psy-tasks/task_t.py:7: unknown option 'max_job'. Did you mean 'max_jobs'?"),
         (GOOD + "max_jobs = '4'\n", "psy-tasks/task_t.py: max_jobs = '4': takes a whole number from 1"),
@@ -199,10 +218,33 @@ def test_a_mistake_in_a_module_is_told_with_the_line_that_imports_it(write: Writ
     assert re.match(r"psy-tasks/task_t\.py:3: SyntaxError: .*local_broken\.py, line 2", complaint())
 
 
+@pytest.mark.parametrize(
+    "module", ["import no_such_module\n", "def f():\n    no_such_name\n\nf()\n", "raise SystemExit\n"]
+)
+def test_a_module_that_raises_is_told_with_both_lines(write: Write, tmp_path: Path, module: str) -> None:
+    """The one that imports it, and the one that raised."""
+    (tmp_path / "local_raising.py").write_text(module)
+    write("\nimport json, local_raising\n")
+    line = 2 if "def" in module else 1
+    assert re.match(rf"psy-tasks/task_t\.py:2 \(local_raising\.py:{line}\): \w+: ", complaint())
+
+
+def test_a_mistake_inside_of_a_library_is_told_with_the_users_line(write: Write) -> None:
+    """Not with that of the library."""
+    write("import json\njson.loads('x')\n")
+    assert complaint().startswith("psy-tasks/task_t.py:2: JSONDecodeError: Expecting value")
+
+
 def test_a_global_that_the_file_reads_is_no_slip(write: Write) -> None:
     """It is the user's own."""
     write(GOOD + "max_job = 4\nmax_jobs = max_job + 1\n")
     assert load_task("t", Path("psy-tasks")).options["max_jobs"] == 5
+
+
+def test_long_sums_are_no_mistake(write: Write) -> None:
+    """Nor anything else that is a deep tree, as far as Python itself takes it."""
+    write(GOOD + f"total = {' + '.join(['1.5'] * 1500)}\n")
+    assert load_task("t", Path("psy-tasks")).execute.__globals__["total"] == 2250
 
 
 @pytest.mark.parametrize(
@@ -232,6 +274,35 @@ def test_what_setup_adds_is_not_known_yet(write: Write) -> None:
     """So execute may take more than the parameters."""
     write(GOOD.replace("execute(x)", "execute(x, model)") + "def setup(proc_id):\n    return {'model': 1}\n")
     load_task("t", Path("psy-tasks"))
+
+
+@pytest.mark.parametrize(
+    ("execute", "told"),
+    [
+        ("execute(model)", r"execute\(model\) cannot be called .* \(x\): got an unexpected keyword argument 'x'"),
+        ("execute(x, /, model)", r"execute\(x, /, model\) cannot be called .*positional only"),
+    ],
+)
+def test_execute_must_take_the_parameters_also_beside_setup(write: Write, execute: str, told: str) -> None:
+    """What setup adds is not known yet; that a parameter is not taken is."""
+    write(GOOD.replace("execute(x)", execute).replace("x}", "1}") + "def setup(proc_id):\n    return {'model': 1}\n")
+    assert re.search(told, complaint())
+
+
+@pytest.mark.parametrize("signature", ["", "a, b", "*, proc_id"])
+def test_setup_must_take_a_number(write: Write, signature: str) -> None:
+    """Told before anything runs."""
+    write(GOOD + f"def setup({signature}):\n    return {{}}\n")
+    assert complaint().startswith(
+        f"psy-tasks/task_t.py: setup({signature}) cannot be called with the number of a process, as in setup(proc_id): "
+    )
+
+
+@pytest.mark.parametrize("name", ["", "__psyrun_key", "a\nb", "a\0"])
+def test_parameters_are_named_as_columns_can_be(write: Write, name: str) -> None:
+    """Told before anything runs: no result file could have that column."""
+    write(f"from psyrun import Param\npspace = Param(**{{{name!r}: [1]}})\ndef execute(**given):\n    return given\n")
+    assert f"pspace has the parameter {name!r}; it takes printable text" in complaint()
 
 
 def test_execute_may_be_a_builtin_without_a_signature(write: Write) -> None:
@@ -343,11 +414,56 @@ class OtherOwner:
         return found
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"x = '\xe9'\n"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"x = '\xe9'\n", b"# coding: klingon\n", GOOD.encode("utf-16")])
 def test_a_file_that_is_no_text_is_told(taskdir: Path, content: bytes) -> None:
-    """Task files are UTF-8."""
+    """Task files are UTF-8, unless they say otherwise."""
     (taskdir / "task_t.py").write_bytes(content)
-    assert complaint().startswith("psy-tasks/task_t.py: cannot be read: ")
+    assert re.match(r"psy-tasks/task_t.py: cannot be read: .*\. Save it as UTF-8$", complaint())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + GOOD.encode(),
+        b"# -*- coding: latin-1 -*-\nx = '\xe9'\n" + GOOD.encode(),
+        GOOD.replace("\n", "\r\n").encode(),
+    ],
+)
+def test_a_file_is_read_as_python_reads_it(taskdir: Path, content: bytes) -> None:
+    """With a byte order mark, in the encoding that it names, with lines as on Windows."""
+    (taskdir / "task_t.py").write_bytes(content)
+    names = load_task("t", taskdir).execute.__globals__
+    assert names.get("x", "é") == "é"
+
+
+@pytest.mark.parametrize("name", ["task_t.py", "psy-conf.py"])
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (Path.mkdir, "is a directory; it takes a file of Python code"),
+        (lambda path: path.symlink_to("nowhere"), "is a link to nothing; it takes a file"),
+        (os.mkfifo, "is no regular file; it takes a file"),
+    ],
+)
+def test_what_is_no_file_is_told(
+    write: Write, taskdir: Path, make: Callable[[Path], None], told: str, name: str
+) -> None:
+    """A listed name is not denied, and defaults are not passed over."""
+    if name == "psy-conf.py":
+        write()
+    make(taskdir / name)
+    assert complaint().startswith(f"psy-tasks/{name}: {told}")
+
+
+def test_a_file_that_may_not_be_read_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason."""
+    path = write()
+
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("tokenize.open", refuse)
+    assert complaint() == f"psy-tasks/{path.name}: cannot be read: Permission denied"
 
 
 def test_a_new_task_loads(write: Write) -> None:

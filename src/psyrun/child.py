@@ -11,14 +11,22 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
 
 from psyrun.axes import Selection, indices_of
-from psyrun.errors import IneffectiveExcludeWarning, PsyrunError, TaskError, TemporaryError, UnsupportedValueError
+from psyrun.columns import is_name
+from psyrun.errors import (
+    IneffectiveExcludeWarning,
+    PsyrunError,
+    TaskError,
+    TemporaryError,
+    UnsupportedValueError,
+    text_of,
+)
 from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
 from psyrun.plan import Plan
@@ -135,18 +143,14 @@ class Child:
             return {}
         try:
             extra = self._task.setup(self._number)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             trace = user_trace(error)
             traceback.print_exception(type(error), error, trace)
             raise TaskError(
-                f"setup({self._number}) raised {type(error).__name__}: {error}. "
+                f"setup({self._number}) raised {type(error).__name__}: {text_of(error)}. "
                 f"To look at it: {self._task.command('test', self._task.name, '--pdb')}"
             ) from error
-        if extra is None:
-            return {}
-        if not isinstance(extra, Mapping):
-            raise TaskError(f"setup({self._number}) returned {extra!r:.60}; it takes a dict or None")
-        return dict(extra)
+        return checked_extra(extra, self._task.pspace.parameters)
 
     def _terminated(self, *_: object) -> None:
         """Leave at once, with what is finished on record."""
@@ -277,6 +281,28 @@ class Child:
             warnings.warn(told, IneffectiveExcludeWarning, stacklevel=2)
 
 
+def checked_extra(extra: Any, parameters: Collection[str]) -> dict[str, Any]:
+    """Return what setup returned, as a dict.
+
+    Raises
+    ------
+    TaskError
+        It is no dict of names, or has a parameter.
+    """
+    if extra is None:
+        return {}
+    if not isinstance(extra, Mapping):
+        raise TaskError(f"setup returned {extra!r:.60} (a {type(extra).__name__}); it takes a dict or None")
+    for name in extra:
+        if not is_name(name):
+            raise TaskError(
+                f"setup returned the key {name!r}; it takes printable text that does not begin with __psyrun_"
+            )
+        if name in parameters:
+            raise TaskError(f"setup returned {name!r}, which is the name of a parameter. Use another name")
+    return dict(extra)
+
+
 def check_outputs(outputs: Any, assignment: Mapping[str, Any]) -> None:
     """Check what execute returned.
 
@@ -290,7 +316,7 @@ def check_outputs(outputs: Any, assignment: Mapping[str, Any]) -> None:
             f"execute returned {outputs!r:.60} (a {type(outputs).__name__}); it takes a dict, such as {{'y': y}}"
         )
     for name in outputs:
-        if not isinstance(name, str) or name.startswith("__psyrun_") or not name or not name.isprintable():
+        if not is_name(name):
             raise UnsupportedValueError(
                 f"execute returned the key {name!r}; it takes printable text that does not begin with __psyrun_"
             )

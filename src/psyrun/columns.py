@@ -24,6 +24,11 @@ SHAPE = HIDDEN + "shape_"
 _NUMBERS = "biufc"
 
 
+def is_name(name: Any) -> bool:
+    """Whether a column that is not hidden may have this name."""
+    return isinstance(name, str) and name != "" and name.isprintable() and not name.startswith(HIDDEN)
+
+
 def settled(name: str, values: Sequence[Any] | Array, objects_ok: bool = False) -> dict[str, Array]:
     """Return the column for the values of n rows, with the hidden columns that it needs.
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 ROOTS = frozenset({"execute", "setup"})
 """The functions of a task file that items run."""
@@ -27,7 +28,14 @@ _FILLERS |= {"reverse", "setdefault", "sort", "update"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str | Path], path: Sequence[str]) -> str:
+def code_digest(
+    source: str,
+    config: str,
+    filename: str,
+    file_dep: Iterable[str | Path],
+    path: Sequence[str],
+    cwd: Path = Path(),
+) -> str:
     """Return the digest of a task's code, as hexadecimal text.
 
     Parameters
@@ -37,9 +45,11 @@ def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str 
     filename : str
         The task file's path.
     file_dep : iterable of paths
-        Files whose content counts; relative ones start from the current directory.
+        Files whose content counts.
     path : sequence of str
         Where modules are looked for, as ``sys.path``.
+    cwd : Path
+        The directory where relative paths start.
 
     Raises
     ------
@@ -60,7 +70,7 @@ def code_digest(source: str, config: str, filename: str, file_dep: Iterable[str 
     for name, module in sorted(_local_modules(reached + task.unread_imports(), path).items()):
         state.update(b"module" + name.encode("utf-8", "surrogatepass") + _normal_file(module))
     for file in sorted(map(os.fsencode, file_dep)):
-        state.update(b"file" + file + b"\0" + blake2b(Path(os.fsdecode(file)).read_bytes()).digest())
+        state.update(b"file" + file + b"\0" + blake2b((cwd / os.fsdecode(file)).read_bytes()).digest())
     return state.hexdigest()
 
 
@@ -221,14 +231,30 @@ def _normal_file(file: Path) -> bytes:
         return blake2b(content).digest()
 
 
-def _dumped(node: object) -> str:
-    """Return the same text in every version of Python: new kinds of fields are empty in old code."""
-    if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "kind")
-        return f"{type(node).__name__}({','.join(f'{name}={_dumped(value)}' for name, value in fields)})"
-    if isinstance(node, list):
-        return f"[{','.join(map(_dumped, node))}]"
-    return repr(node)
+def _dumped(root: ast.AST) -> str:
+    """Return the same text in every version of Python: new kinds of fields are empty in old code.
+
+    Without recursion, as a sum of many terms is a tree as deep.
+    """
+    texts: list[str] = []
+    todo: list[tuple[bool, Any]] = [(False, root)]
+    while todo:
+        is_text, item = todo.pop()
+        if is_text or not isinstance(item, (ast.AST, list)):
+            texts.append(item if is_text else repr(item))
+            continue
+        inside = [("", value) for value in item] if isinstance(item, list) else list(_fields(item))
+        texts.append("[" if isinstance(item, list) else f"{type(item).__name__}(")
+        todo.append((True, "]" if isinstance(item, list) else ")"))
+        for i, (name, value) in reversed(list(enumerate(inside))):
+            todo += [(False, value), (True, f",{name}" if i else name)]
+    return "".join(texts)
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    for name, value in ast.iter_fields(node):
+        if value not in (None, []) and name != "kind":
+            yield f"{name}=", value
 
 
 def _local_modules(statements: Iterable[ast.AST], path: Sequence[str]) -> dict[str, Path]:
@@ -278,7 +304,7 @@ def _files_of(name: str, path: Sequence[str]) -> list[tuple[str, Path, str]]:
         if spec is None:
             break
         where = spec.submodule_search_locations
-        if spec.has_location and spec.origin and _is_local(Path(spec.origin)):
+        if spec.has_location and spec.origin and is_local(Path(spec.origin)):
             files.append((full, Path(spec.origin), full if where is not None else full.rpartition(".")[0]))
         if where is None:
             break
@@ -294,10 +320,13 @@ def _spec(name: str, where: Sequence[str] | None) -> ModuleSpec | None:
     return None
 
 
-def _is_local(file: Path) -> bool:
-    """Whether a file is the user's: not of the interpreter, its standard library or its packages."""
+def is_local(file: Path) -> bool:
+    """Whether a file is the user's: not of the standard library or of an installed package.
+
+    What else is below the interpreter's prefix can be the user's: a project may be an environment of venv or conda.
+    """
     file = file.resolve()
     if {"site-packages", "dist-packages"} & set(file.parts):
         return False
-    installed = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sys.prefix}
+    installed = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     return not any(file.is_relative_to(Path(root).resolve()) for root in installed)

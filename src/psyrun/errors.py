@@ -59,3 +59,11 @@ class FencedError(TemporaryError):
 
 class IneffectiveExcludeWarning(UserWarning):
     """A name to exclude from the results is in none of them."""
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says of itself; its class may be the user's, and raise when it is asked."""
+    try:
+        return str(error)
+    except Exception as worse:
+        return f"(its text cannot be had: {type(worse).__name__})"

@@ -151,9 +151,12 @@ class LocalWorker:
     def close(self) -> None:
         """End the process that was forked."""
         self.stop()
+        with suppress(BrokenPipeError):
+            os.write(self._orders, b"null\n")  # the end of file does not come if user code forked: the copy has it open
         os.close(self._orders)
         os.close(self._events)
-        os.waitpid(self._pid, 0)
+        with suppress(ChildProcessError):  # a task file may have SIGCHLD ignored
+            os.waitpid(self._pid, 0)
 
     def _wait_for_orders(self, orders: int, notify: int, command: int) -> NoReturn:
         """Start a worker for every order, in this process's stead; end with the command."""
@@ -165,8 +168,10 @@ class LocalWorker:
             die_with_parent(command, signal.SIGTERM)
             preload()
             with os.fdopen(orders) as lines:
-                for line in lines:
-                    self._obey(json.loads(line), notify)
+                for order in map(json.loads, lines):
+                    if order is None:
+                        break
+                    self._obey(order, notify)
             status = 0
         finally:
             os._exit(status)
@@ -208,7 +213,7 @@ class LocalWorker:
             for worker, count in order["silent"].items():
                 told += ["--silent", worker, str(count)]
             arguments = [order["python"], "-m", "psyrun.worker", *told, order["workdir"], order["plan"]]
-            os.execv(order["python"], arguments)  # noqa: S606 - no shell: the interpreter that the task names
+            os.execvp(order["python"], arguments)  # noqa: S606 - no shell: the interpreter that the task names
         workdir = Workdir(Path(order["workdir"]))
         plan = Plan.read(workdir.plans / order["plan"])
         counters = self._counters[: order["children"]]

@@ -252,11 +252,13 @@ def slip(source: ast.Module) -> tuple[int, str, str] | None:
 
 
 def _outside_definitions(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all inside it that is not inside a function or class."""
-    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-        yield node
-        for inner in ast.iter_child_nodes(node):
-            yield from _outside_definitions(inner)
+    """Yield a node and all inside it that is not inside a function or class. Long sums are deep: no recursion."""
+    todo = [node]
+    while todo:
+        node = todo.pop()
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            yield node
+            todo += reversed(list(ast.iter_child_nodes(node)))
 
 
 def one_slip(typed: str, meant: str) -> bool:

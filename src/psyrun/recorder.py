@@ -15,7 +15,7 @@ import numpy as np
 
 from psyrun.arrays import Array
 from psyrun.axes import Indices
-from psyrun.errors import TemporaryError, UnsupportedValueError
+from psyrun.errors import TemporaryError, UnsupportedValueError, text_of
 from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
 
@@ -220,14 +220,7 @@ def failure_of(error: BaseException, key: Any, index: int, start: float, duratio
         start=start,
         duration=duration,
         type=type(error).__name__,
-        message=_text_of(error),
+        message=text_of(error),
         where=f"{last[0].filename}:{last[0].lineno}" if last else "",
         traceback="".join(told.format(chain=trace is not None)),
     )
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as worse:
-        return f"(its text cannot be had: {type(worse).__name__})"

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from psyrun import __version__
 from psyrun.cells import cell
 from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.collect import merge
@@ -118,10 +119,15 @@ class Run:
         python = self.task.options["python"]
         if python is None or str(python) == sys.executable:
             return
-        answer = run_command([str(python), "-c", "import psyrun"])
+        answer = run_command([str(python), "-c", "import psyrun; print('psyrun', psyrun.__version__)"])
+        last = (answer.output.strip().splitlines() or ["no answer"])[-1]
         if answer.status:
             last = (answer.errors.strip().splitlines() or ["no answer"])[-1]
-            raise TaskError(f"python = {str(python)!r}: cannot import psyrun ({last}). Such as: {sys.executable!r}")
+        elif last == f"psyrun {__version__}":
+            return
+        raise TaskError(
+            f"python = {str(python)!r}: cannot import psyrun {__version__} ({last}). Such as: {sys.executable!r}"
+        )
 
     def _check_size(self) -> None:
         """Ask before the first plan of a space so large that it is likely a slip.

@@ -8,9 +8,10 @@ import os
 import re
 import shlex
 import sys
+import tokenize
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,10 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from psyrun.backend import Backend
-from psyrun.digest import code_digest
+from psyrun.columns import is_name
+from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
-from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError
+from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, text_of
 from psyrun.options import OPTIONS, resolved, slip
 from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
@@ -47,6 +49,8 @@ class Task:
         A value for every option of `psyrun.options.OPTIONS`.
     cwd : Path
         The directory where relative paths start.
+    directory : str
+        Where the task file left the process that ran it; execute is called there.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Task:
     config: str
     options: dict[str, Any]
     cwd: Path
+    directory: str = ""
 
     @property
     def pspace(self) -> ParameterSpace:
@@ -107,9 +112,9 @@ class Task:
     def code(self) -> str:
         """The code digest."""
         try:
-            return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path)
+            return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path, self.cwd)
         except OSError as error:
-            raise TaskError(f"{self.path}: file_dep: {error.filename}: {error.strerror}") from error
+            raise TaskError(f"{self.path}: file_dep: {_shown(Path(error.filename))}: {error.strerror}") from error
 
     @property
     def may_draw(self) -> bool:
@@ -126,7 +131,7 @@ def find_task(name: str, taskdir: Path) -> Path:
         There is none; the message lists those there are.
     """
     path = task_path(name, taskdir)
-    if re.fullmatch(NAME, name) and path.is_file():
+    if re.fullmatch(NAME, name) and _is_there(path):
         return path
     there = task_names(taskdir)
     if not taskdir.is_dir():
@@ -143,7 +148,7 @@ def find_task(name: str, taskdir: Path) -> Path:
 
 
 def load_task(name: str, taskdir: Path) -> Task:
-    """Find a task file, run it and check its options.
+    """Find a task file, run it and check its options; the current directory is as before afterwards.
 
     Raises
     ------
@@ -156,8 +161,15 @@ def load_task(name: str, taskdir: Path) -> Task:
     config = taskdir / CONFIG
     for place in (taskdir, path, config):
         _check_owner(place)
-    config_source = _text(config) if config.is_file() else ""
-    return task_from_source(name, path.absolute(), _text(path), config_source, Path.cwd())
+    config_source = _text(config) if _is_there(config) else ""
+    here = Path.cwd()
+    try:
+        task = task_from_source(name, path.absolute(), _text(path), config_source, here)
+        with suppress(OSError):  # it may be gone
+            task.directory = str(Path.cwd())
+    finally:
+        os.chdir(here)
+    return task
 
 
 def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path) -> Task:
@@ -169,29 +181,48 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     if config:
         found = _run(config, path.with_name(CONFIG), "psy_conf")
         defaults = {key: value for key, value in vars(found).items() if key in OPTIONS}
+    shown = _shown(path)
     module = _run(source, path, f"task_{name}")
     try:
         task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
-        _check_signature(task)
+        _check_parameters(task.pspace.parameters)
+        _check_signatures(task)
     except TaskError as error:
-        raise TaskError(f"{_shown(path)}: {error}") from error
+        raise TaskError(f"{shown}: {error}") from error
     return task
 
 
-def _check_signature(task: Task) -> None:
-    if task.setup is not None:
-        return  # what setup returns is not known before it ran
-    try:
-        signature = inspect.signature(task.execute)
-    except (TypeError, ValueError):
+def _check_parameters(names: Sequence[str]) -> None:
+    for name in names:
+        if not is_name(name):
+            raise TaskError(
+                f"pspace has the parameter {name!r}; it takes printable text that does not begin with __psyrun_"
+            )
+
+
+def _check_signatures(task: Task) -> None:
+    """Call nothing, but see whether execute takes the parameters, and setup a number."""
+    given = dict.fromkeys(task.pspace.parameters)
+    what = f"the parameters of pspace ({', '.join(given)})"
+    if task.setup is None:
+        _check_call("execute", task.execute, what, lambda signature: signature.bind(**given))
         return
+    # What setup returns is not known before it ran.
+    _check_call("execute", task.execute, what, lambda signature: signature.bind_partial(**given))
+    _check_call("setup", task.setup, "the number of a process, as in setup(proc_id)", lambda s: s.bind(0))
+
+
+def _check_call(
+    name: str, function: Callable[..., Any], what: str, bind: Callable[[inspect.Signature], object]
+) -> None:
     try:
-        signature.bind(**dict.fromkeys(task.pspace.parameters))
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a builtin that does not tell
+    try:
+        bind(signature)
     except TypeError as error:
-        raise TaskError(
-            f"execute{signature} cannot be called with the parameters of pspace "
-            f"({', '.join(task.pspace.parameters)}): {error}"
-        ) from error
+        raise TaskError(f"{name}{signature} cannot be called with {what}: {error}") from error
 
 
 def _check_owner(path: Path) -> None:
@@ -202,17 +233,27 @@ def _check_owner(path: Path) -> None:
             raise TaskError(f"{_shown(path)}: {why}, so it is not run. {remedy(path)}")
 
 
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
 def _text(path: Path) -> str:
+    """Return the text of a file in the encoding that its first lines name, as Python reads it."""
+    if not path.is_file():
+        kind = "a directory" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no regular file"
+        raise TaskError(f"{_shown(path)}: is {kind}; it takes a file of Python code. Move it away, or mend it")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{_shown(path)}: cannot be read: {error}") from error
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{error}. Save it as UTF-8"
+        raise TaskError(f"{_shown(path)}: cannot be read: {why}") from error
 
 
 def _shown(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # elsewhere, or the current directory is gone
         return str(path)
 
 
@@ -222,10 +263,11 @@ def _compiled(source: str, path: Path) -> CodeType:
         tree = ast.parse(source, str(path))
         code = compile(source, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        told = f"{error.msg}: {error.text.strip()}" if error.text else error.msg
-        raise TaskError(f"{_shown(path)}:{error.lineno}: {told}") from error
-    except ValueError as error:
-        raise TaskError(f"{_shown(path)}: {error}") from error
+        told = f"{error.msg}: {error.text.strip():.80}" if error.text else error.msg
+        where = f"{_shown(path)}:{error.lineno}" if error.lineno else _shown(path)
+        raise TaskError(f"{where}: {told}") from error
+    except (ValueError, RecursionError, MemoryError) as error:  # the last two where expressions nest too deep
+        raise TaskError(f"{_shown(path)}: {type(error).__name__}: {error}") from error
     slipped = slip(tree)
     if slipped:
         line, typed, meant = slipped
@@ -239,16 +281,53 @@ def _run(source: str, path: Path, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
+    shown = _shown(path)
     try:
-        exec(code, vars(module))  # noqa: S102 - task files are code
+        with _streams_mended():
+            exec(code, vars(module))  # noqa: S102 - task files are code
+    except KeyboardInterrupt:
+        raise
     except PsyrunError as error:
-        raise TaskError(f"{_shown(path)}:{_line(error, path)}: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise TaskError(f"{_shown(path)}:{_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise TaskError(f"{shown}:{_where(error, path)}: {error}") from error
+    except BaseException as error:  # sys.exit() and the like end the task file, not the command
+        raise TaskError(f"{shown}:{_where(error, path)}: {type(error).__name__}: {text_of(error)}") from error
     return module
 
 
-def _line(error: BaseException, path: Path) -> int | str:
-    """Return the last line of the file that the error went through."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return lines[-1] if lines and lines[-1] else "?"
+@contextmanager
+def _streams_mended() -> Iterator[None]:
+    """Open the standard streams again that user code closes: files opened later would get their numbers."""
+    copies: dict[int, int] = {}
+    for number in range(3):
+        with suppress(OSError):
+            copies[number] = os.dup(number)
+    before = sys.stdin, sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for number, copy in copies.items():
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(copy, number)
+            os.close(copy)
+        for number, (name, stream) in enumerate(zip(("stdin", "stdout", "stderr"), before, strict=True)):
+            now = getattr(sys, name)
+            if stream is not None and (now is None or now.closed):
+                reopened = open(number, "w" if number else "r", closefd=False) if stream.closed else stream  # noqa: SIM115
+                setattr(sys, name, reopened)
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """Return the last line of the file that the error went through, and that of the user's module it came from."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    lines = [f.lineno for f in frames if f.filename == str(path)]
+    told = str(lines[-1] if lines and lines[-1] else "?")
+    if frames and frames[-1].filename != str(path):
+        told += f" ({_shown(Path(frames[-1].filename))}:{frames[-1].lineno})"
+    return told
+
+
+def _is_users(filename: str) -> bool:
+    file = Path(filename)
+    return file.is_absolute() and not file.is_relative_to(Path(__file__).parent) and is_local(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pdb
 import sys
 import traceback
@@ -13,7 +14,7 @@ import click
 
 from psyrun.arrays import plain
 from psyrun.cells import cell
-from psyrun.child import check_outputs
+from psyrun.child import check_outputs, checked_extra
 from psyrun.collect import shown_assignment
 from psyrun.errors import TaskError
 from psyrun.recorder import user_trace
@@ -35,6 +36,7 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
         raise TaskError(f"{name} has {n} items, numbered 0 to {n - 1}; there is no item {item}")
     click.echo(name)
     sys.stdout.flush()
+    os.chdir(task.directory or task.cwd)
     try:
         row = _run(task, item)
     except (Exception, SystemExit) as error:
@@ -56,7 +58,7 @@ def command(taskdir: Path, name: str, item: int, debug: bool) -> int:
 def _run(task: Task, item: int) -> dict[str, Any]:
     setup: Callable[[int], Any] = task.setup or (lambda _: None)
     assignment = task.pspace[item]
-    given = assignment | (setup(0) or {})
+    given = assignment | checked_extra(setup(0), task.pspace.parameters)
     outputs = task.execute(**given)
     check_outputs(outputs, assignment)
     row = {**given, **outputs}

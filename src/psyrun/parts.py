@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,15 @@ class Failure:
     def from_json(cls, content: Mapping[str, Any]) -> Failure:
         """Return what `to_json` gave."""
         return cls(**{**content, "key": (int(content["key"][0]), int(content["key"][1]))})
+
+
+def cause_of(kind: str, where: str, message: str) -> tuple[str, str]:
+    """Return what failures of one cause have in common: exception and line, or its text but for numbers.
+
+    >>> cause_of("ValueError", "model.py:3", "bad 7"), cause_of("UnsupportedValueError", "", "execute returned 7")
+    (('ValueError', 'model.py:3'), ('UnsupportedValueError', 'execute returned #'))
+    """
+    return kind, where or re.sub(r"0x[0-9a-f]+|\d+", "#", message.partition("\n")[0])
 
 
 class Writer:

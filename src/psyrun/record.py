@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psyrun.keys import Lanes
-from psyrun.parts import VARIABLE, Failure
+from psyrun.parts import VARIABLE, Failure, cause_of
 from psyrun.scan import Batch, Part, read
 from psyrun.workdir import Workdir
 
@@ -50,10 +50,11 @@ class Cause:
 
 def causes(failures: Mapping[int, Failure]) -> list[Cause]:
     """Return failures, by item, grouped by cause, the most frequent first."""
-    counts = Counter((failure.type, failure.where) for failure in failures.values())
+    found = {item: cause_of(failures[item].type, failures[item].where, failures[item].message) for item in failures}
+    counts = Counter(found.values())
     first: dict[tuple[str, str], int] = {}
     for item in sorted(failures):
-        first.setdefault((failures[item].type, failures[item].where), item)
+        first.setdefault(found[item], item)
     return [Cause(count, first[cause], failures[first[cause]]) for cause, count in counts.most_common()]
 
 

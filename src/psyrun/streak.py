@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from psyrun.errors import EarlyStopError
+from psyrun.parts import cause_of
 
 _FIRST = 3
 _LATER = 50
@@ -37,8 +38,9 @@ class Streak:
         EarlyStopError
             It is one too many.
         """
-        self._length = self._length + 1 if (kind, where) == self._cause else 1
-        self._cause = kind, where
+        cause = cause_of(kind, where, message)
+        self._length = self._length + 1 if cause == self._cause else 1
+        self._cause = cause
         most = _LATER if self._any_succeeded else self._first
         if self._length >= most:
             which = f"the last {most}" if self._any_succeeded else f"the first {most}"

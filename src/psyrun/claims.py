@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from psyrun.errors import FencedError
-from psyrun.files import random_name, sync_directory
+from psyrun.files import naming, random_name, renamed, sync_directory
 
 OPEN, HELD, DONE, DEAD, WITHDRAWN = "open", "held", "done", "dead", "withdrawn"
 _NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
@@ -131,7 +131,7 @@ class Claims:
     def withdraw(self) -> None:
         """Take all open tokens out of reach, in one step: nothing of this plan is started any more."""
         try:
-            (self._plan / OPEN).rename(self._plan / WITHDRAWN)
+            renamed(self._plan / OPEN, self._plan / WITHDRAWN)
         except FileNotFoundError:
             return
 
@@ -253,8 +253,10 @@ class Beat:
             return
         self._count += 1
         beside = self.path.with_name(f".{self.path.name}")
-        beside.write_text(json.dumps(self._content | {"count": self._count}))
-        beside.replace(self.path)
+        beside.touch(mode=0o600)
+        with naming(self.path):
+            beside.write_text(json.dumps(self._content | {"count": self._count}))
+        renamed(beside, self.path)
         self._next = time.monotonic() + self.interval
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from psyrun.arrays import Array, exact_array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
 from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError
-from psyrun.files import random_name, sync_directory
+from psyrun.files import random_name, renamed, sync_directory
 from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
 from psyrun.plan import Indices, Plan, packed_mask
@@ -146,7 +146,7 @@ def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.
         path.parent.mkdir(parents=True, exist_ok=True)
         store.save_verified(beside, columns)
         found = beside.stat()  # before it can be another command's file
-        beside.replace(path)
+        renamed(beside, path)
         sync_directory(path.parent)
         return found
     except OSError as error:
@@ -232,7 +232,7 @@ def _put_aside(workdir: Workdir, path: Path) -> None:
     if path.is_relative_to(workdir.path):
         workdir.archived(path)
     else:
-        path.rename(path.with_name(f"{path.name}.before-{random_name(4)}"))
+        renamed(path, path.with_name(f"{path.name}.before-{random_name(4)}"))
 
 
 def _counted_now(parts: Sequence[Part], accepts: Sequence[str], before: dict[str, int]) -> list[tuple[str, int]]:

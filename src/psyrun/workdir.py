@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psyrun.errors import RefusedError, TemporaryError
-from psyrun.files import random_name, replacing, sync_directory, write_json
+from psyrun.files import random_name, renamed, replacing, sync_directory, write_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -137,7 +137,7 @@ class Workdir:
 def _move(path: Path, target: Path) -> None:
     """Move a file or directory, durably; a file also to another file system."""
     try:
-        path.rename(target)
+        renamed(path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -169,12 +169,11 @@ class PlanPlace:
         """Put the plan in place; return whether it is this one that stands there now."""
         sync_directory(self.beside)
         try:
-            self.beside.rename(self.path)
+            renamed(self.beside, self.path)
         except OSError:
             if not self.path.is_dir():
                 raise
-            # A lost reply of NFS looks like a failure: the plan is ours if our directory is gone.
-            return not self.beside.exists()
+            return False
         sync_directory(self.path.parent)
         return True
 

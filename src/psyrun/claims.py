@@ -79,19 +79,28 @@ class Claims:
         The plan's directory.
     worker : str
         The id under which to claim; '' to only look.
+    n_work : int, optional
+        Length of the work list; names of positions beyond it are not tokens.
     """
 
-    def __init__(self, plan: Path, worker: str = ""):
+    def __init__(self, plan: Path, worker: str = "", n_work: int | None = None):
         self._plan = plan
         self.worker = worker
+        self._n_work = n_work
 
     def tokens(self, state: str) -> list[Token]:
         """Return the tokens in a state, by position. On network file systems the list may be some seconds old."""
         try:
             names = os.listdir(self._plan / state)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(token for name in names if (token := Token.parse(name)))
+        found = (token for name in names if (token := Token.parse(name)))
+        return sorted(token for token in found if self._belongs(token, state))
+
+    def _belongs(self, token: Token, state: str) -> bool:
+        """Whether a token can be one of this plan's in a state; others are no psyrun's, or their name was damaged."""
+        inside = self._n_work is None or token.last < self._n_work
+        return inside and bool(token.worker) == (state in (HELD, DONE, DEAD))
 
     def create(self, tokens: Iterable[Token]) -> None:
         """Make the directories and the open tokens of a plan that is not in place yet."""
@@ -132,7 +141,7 @@ class Claims:
         """Take all open tokens out of reach, in one step: nothing of this plan is started any more."""
         try:
             renamed(self._plan / OPEN, self._plan / WITHDRAWN)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
 
     def _moved(self, source_state: str, source: Token, target_state: str, target: Token) -> bool:
@@ -219,6 +228,8 @@ class Process:
 
 
 _PROCESS = [field.name for field in fields(Process)]
+_BEAT = {"host": str, "boot": str, "namespace": str, "pid": int, "started": str, "count": int}
+"""What a heartbeat holds that can be understood."""
 
 
 class Beat:
@@ -288,10 +299,12 @@ class Observer:
         return {worker: count for worker, (count, since) in self._seen.items() if now - since > self._ttl}
 
     def read(self, worker: str) -> dict[str, Any]:
-        """Return what a worker says of itself, {} if nothing."""
+        """Return what a worker says of itself, {} if nothing that can be understood."""
         try:
-            content: dict[str, Any] = json.loads((self._directory / worker).read_text())
+            content: Any = json.loads((self._directory / worker).read_text())
         except (OSError, ValueError):
+            return {}
+        if not isinstance(content, dict) or not all(type(content.get(name)) is _BEAT[name] for name in _BEAT):
             return {}
         return content
 
@@ -300,7 +313,7 @@ class Observer:
         beat = self.read(worker)
         if beat and Process(*(beat[name] for name in _PROCESS)).gone():
             return True
-        count = beat.get("count", -1)
+        count: int = beat.get("count", -1)
         now = time.monotonic()
         if worker not in self._seen or self._seen[worker][0] != count:
             self._seen[worker] = (count, now)

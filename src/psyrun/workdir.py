@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psyrun.errors import RefusedError, TemporaryError
-from psyrun.files import random_name, renamed, replacing, sync_directory, write_json
+from psyrun.files import json_checksum, random_name, renamed, replacing, sync_directory, write_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,7 +79,7 @@ class Workdir:
             names = os.listdir(self.plans)
         except FileNotFoundError:
             return []
-        return sorted((n for n in names if n.isdecimal()), key=int)
+        return sorted((n for n in names if n.isascii() and n.isdecimal()), key=int)
 
     def new_plan(self, after: str | None) -> PlanPlace:
         """Return the place of the plan that follows another (None: the first)."""
@@ -90,7 +89,7 @@ class Workdir:
         """Return what the result holds, {} if nothing is known: without, the record tells."""
         try:
             content: dict[str, Any] = json.loads(self.manifest.read_text())
-            whole = content.pop("checksum") == _checksum(content)
+            whole = content.pop("checksum") == json_checksum(content)
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
             return {}
         return content if whole and content.get("format") == FORMAT else {}
@@ -98,7 +97,7 @@ class Workdir:
     def write_manifest(self, content: Mapping[str, Any]) -> None:
         """Note what the result holds."""
         content = {"format": FORMAT, **content}
-        write_json(self.manifest, {**content, "checksum": _checksum(content)})
+        write_json(self.manifest, {**content, "checksum": json_checksum(content)})
 
     def part_paths(self) -> Iterator[Path]:
         """Yield the files of the record, by name."""
@@ -182,7 +181,3 @@ class PlanPlace:
             import shutil
 
             shutil.rmtree(self.beside, ignore_errors=True)
-
-
-def _checksum(content: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def renamed(source: Path, target: Path) -> None:
-    """Rename a file or directory, also where an error is reported for a rename that happened, as when NFS loses a reply.
+    """Rename a file or directory, also where an error is reported for a rename that happened: NFS loses replies.
 
     Raises
     ------
@@ -114,6 +115,20 @@ def write_new(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_checksum(content: Mapping[str, Any]) -> int:
+    """Return the CRC-32 of content as JSON with its keys sorted."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def file_checksum(path: Path) -> int:
+    """Return the CRC-32 of a file's content."""
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 def as_json(content: Any) -> bytes:

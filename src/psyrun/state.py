@@ -129,8 +129,8 @@ def look(
     newest = ids[-1] if ids else None
     plan = _readable(workdir, newest)
     manifest = workdir.read_manifest()
-    if accepts is None and plan is not None:
-        accepts = plan.accepts
+    if accepts is None:  # where the plan cannot be read, the last merge tells
+        accepts = manifest.get("accepts") if plan is None else plan.accepts
     if not rows and accepts is not None and _manifest_suffices(task, manifest, accepts, observer):
         state = _remembered(task, newest, plan, accepts, manifest)
     else:
@@ -165,7 +165,10 @@ def _seen(
     """Return what the record and the claims tell."""
     held = held_tokens(task.workdir, observer)  # looked at first: who leaves in between has written before
     parts = read_parts(task.workdir)
-    counted = list(by_code(parts)) if accepts is None else list(accepts)
+    codes = by_code(parts)
+    # Where nothing tells which code counts, rows of other code are not mixed in unasked.
+    known = [task.code] if task.code in codes else list(codes)
+    counted = known if accepts is None else list(accepts)
     earlier = [(name, size) for name, size in manifest.get("counted", ())]
     lookup = lookup_of(task)
     placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,14 @@ class Workdir:
         """Whether the directory is there and ours."""
         return self.marker.is_file()
 
+    def check_there(self) -> None:
+        """Raise a TemporaryError if the directory was removed while a command works in it."""
+        if not self.exists():
+            raise TemporaryError(
+                f"{self.path}: the work directory is gone; it was removed or moved while it was in use. Move it back, "
+                "or type the command again to begin anew"
+            )
+
     def create(self) -> None:
         """Make the directory and what stands in every one; the marker first, so that a kill leaves no riddle."""
         try:
@@ -62,16 +71,23 @@ class Workdir:
 
     def check_format(self) -> None:
         """Raise a RefusedError if another version of psyrun wrote the directory in another format."""
-        if self.exists():
-            try:
-                found = json.loads(self.marker.read_text())["format"]
-            except (OSError, ValueError, KeyError, TypeError):
-                found = "that cannot be read"
-            if found != FORMAT:
-                raise RefusedError(
-                    f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
-                    "Use the version that wrote it, or set another workdir in the task file"
-                )
+        if not self.exists():
+            return
+        try:
+            found = json.loads(self.marker.read_text())["format"]
+        except (OSError, ValueError, KeyError, TypeError):
+            found = None
+        if type(found) is not int:
+            mended = json.dumps({"format": FORMAT})
+            raise RefusedError(
+                f"{self.marker}: was damaged, so nothing here is touched. If this psyrun wrote the directory, mend it: "
+                f"echo {shlex.quote(mended)} > {shlex.quote(str(self.marker))}"
+            )
+        if found != FORMAT:
+            raise RefusedError(
+                f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
+                "Use the version that wrote it, or set another workdir in the task file"
+            )
 
     def plan_ids(self) -> list[str]:
         """Return the ids of all plans, the newest last."""

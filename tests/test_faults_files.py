@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from faults import LATE_LISTINGS, LOST_REPLIES, run_with
+from faults import LATE_LISTINGS, LOST_REPLIES, files_of, run_with, until
 from project import Project
-from psyrun.claims import OPEN, WITHDRAWN, Beat, Claims, Token
+from psyrun.claims import Beat, Claims, Observer, Token
 from psyrun.collect import write_result
+from psyrun.errors import StoreError, TemporaryError
 from psyrun.files import renamed, write_json
+from psyrun.plan import Plan
 from psyrun.store import NpzStore
 from psyrun.workdir import Workdir
 
@@ -167,3 +169,174 @@ def test_a_run_whose_renames_all_lose_their_replies_ends_as_any_other(project: P
 
 
 # Listings
+
+
+@pytest.mark.parametrize("lag", [0.15, 0.4])
+def test_listings_that_lag_never_make_a_run_complete_too_early(project: Project, lag: float) -> None:
+    """New names are missing in them, removed ones still there; the same command again, at worst, converges.
+
+    A part that is not shown yet counts for nothing, so its items may be computed twice, but stand in the result once.
+    """
+    fault = LATE_LISTINGS.format(lag=lag)
+    for n in (8, 12):
+        project.logging_task(n=n, seconds=0.02, max_jobs=4)
+        for _ in range(4):
+            done = run_with(project, fault, "t")
+            assert "Traceback" not in done.stderr, done.stderr
+            assert done.returncode in (0, 75), done.stderr
+            if done.returncode == 0:
+                break
+        told = project.status("t")
+        assert (done.returncode, told["n_done"], told["merged"]) == (0, n, True)
+        assert project.result("t")["y"].tolist() == [x * x for x in range(n)]
+    assert set(project.starts()) == set(range(12))
+
+
+# Damage
+
+
+def damaged(content: bytes, step: int) -> Iterator[bytes]:
+    """Yield a file's content with one bit turned, at every so many bytes, and cut short."""
+    for at in range(0, len(content), step):
+        yield content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :]
+        yield content[:at]
+
+
+def worked(project: Project, n: int = 6, **options: Any) -> Path:
+    """Run a logging task; return its work directory."""
+    project.logging_task(n=n, seconds=0, max_jobs=3, **options)
+    project.run("t")
+    return project.path / "psy-work/t"
+
+
+@pytest.mark.parametrize("name", ["plan.json", "work.npz", "task.py", "psy-conf.py"])
+def test_a_plan_is_read_as_it_was_written_or_not_at_all(project: Project, name: str) -> None:
+    """Whichever bit of whichever of its files turns, and wherever it ends."""
+    (project.tasks / "psy-conf.py").write_text("pool_size = 2\n")
+    path = worked(project) / "plan/0001"
+    expected, content = Plan.read(path).content, (path / name).read_bytes()
+    for found in damaged(content, 5):
+        (path / name).write_bytes(found)
+        try:
+            assert Plan.read(path).content == expected
+        except TemporaryError as error:
+            assert str(path) in str(error)
+    (path / name).unlink()
+    with pytest.raises(TemporaryError, match=rf"{name}.*run the task again"):
+        Plan.read(path)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "work.npz", "task.py"])
+@pytest.mark.parametrize("n", [6, 8])
+def test_a_damaged_plan_is_replaced_and_nothing_computed_again(project: Project, name: str, n: int) -> None:
+    """Whether or not there is something to compute; `merge`, which runs no task file, says what to do first."""
+    path = worked(project)
+    content = (path / "plan/0001" / name).read_bytes()
+    (path / "plan/0001" / name).write_bytes(content[: len(content) // 2])
+    assert "run the task again" in project.run("merge", str(path), "out.npz", status=75).stderr
+    assert project.status("t")["n_done"] == 6
+    project.logging_task(n=n, seconds=0, max_jobs=3)
+    project.run("t")
+    assert sorted(project.starts()) == list(range(n))
+    assert project.result("t")["y"].tolist() == [x * x for x in range(n)]
+    project.run("merge", str(path), "out.npz")
+
+
+def test_a_plan_that_cannot_be_read_does_not_let_rows_of_other_code_in(project: Project) -> None:
+    """Rows of a code that was never accepted are on record; without the plan they still do not count."""
+    path = worked(project)
+    stray = next((path / "parts").iterdir())
+    saved = stray.name, stray.read_bytes()
+    text = (project.tasks / "task_t.py").read_text()
+    (project.tasks / "task_t.py").write_text(text.replace("x * x", "-x"))
+    project.run("t", "--fresh")
+    (path / "parts" / saved[0]).write_bytes(saved[1])
+    for gone in ("manifest.json", "result.npz", "plan/0002/plan.json", "plan/0001/plan.json"):
+        (path / gone).unlink()
+    project.run("t")
+    assert project.result("t")["y"].tolist() == [-x for x in range(6)]
+    assert len(project.starts()) == 12
+
+
+def test_a_damaged_manifest_is_as_none(project: Project) -> None:
+    """Whichever bit turns; the record tells then, and the next run writes it again."""
+    path = worked(project)
+    workdir = Workdir(path)
+    expected, content = workdir.read_manifest(), workdir.manifest.read_bytes()
+    for found in damaged(content, 3):
+        workdir.manifest.write_bytes(found)
+        assert workdir.read_manifest() in ({}, expected)
+    workdir.manifest.write_bytes(content[:100])
+    assert project.status("t")["n_done"] == 6
+    project.run("t")
+    assert workdir.read_manifest()["n_done"] == 6
+    assert len(project.starts()) == 6
+
+
+def lose_part(path: Path) -> None:
+    max((path / "parts").iterdir(), key=lambda part: part.stat().st_size).unlink()
+
+
+def cut_part(path: Path) -> None:
+    part = max((path / "parts").iterdir(), key=lambda part: part.stat().st_size)
+    part.write_bytes(part.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("change", [lose_part, cut_part])
+def test_a_manifest_that_says_more_than_is_on_record_is_not_believed(
+    project: Project, change: Callable[[Path], None]
+) -> None:
+    """What is not on record any more is missing, and computed again."""
+    path = worked(project)
+    change(path)
+    told = project.status("t")
+    assert not told["complete"]
+    project.run("t")
+    assert sorted(set(project.starts())) == list(range(6))
+    assert len(project.starts()) == 12 - told["n_done"]
+    assert project.result("t")["y"].tolist() == [x * x for x in range(6)]
+
+
+def test_rows_that_rot_in_place_are_found_by_the_next_merge(project: Project) -> None:
+    """The result that was verified has them; once it is gone they are computed again, by two commands at most."""
+    path = worked(project)
+    part = max((path / "parts").iterdir(), key=lambda part: part.stat().st_size)
+    content = bytearray(part.read_bytes())
+    content[-40] ^= 1
+    part.write_bytes(content)
+    assert project.status("t")["complete"]
+    (path / "result.npz").unlink()
+    assert "type the command again" in project.run("t", status=75).stderr
+    project.run("t")
+    assert project.result("t")["y"].tolist() == [x * x for x in range(6)]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"format": "1"}', "\0" * 20])
+def test_a_damaged_marker_is_refused_and_nothing_touched(project: Project, content: str) -> None:
+    """The message tells how to put it right; clean refuses too."""
+    path = worked(project)
+    (path / ".psyrun").write_text(content)
+    before = files_of(path)
+    for words in (("t",), ("clean", "t", "--yes"), ("status", "t")):
+        told = project.run(*words, status=4).stderr
+        assert str(path / ".psyrun") in told
+        assert """echo '{"format": 1}' >""" in told
+    assert files_of(path) == before
+
+
+def test_a_damaged_result_is_put_aside_and_made_again(project: Project) -> None:
+    """Without computing; whichever bit turns, loading it gives the rows that were written or an error."""
+    path = worked(project)
+    result, content = path / "result.npz", (path / "result.npz").read_bytes()
+    expected = {name: column.tolist() for name, column in project.result("t", keys=True).items()}
+    for found in damaged(content, 23):
+        result.write_bytes(found)
+        try:
+            assert {name: column.tolist() for name, column in project.result("t", keys=True).items()} == expected
+        except StoreError as error:
+            assert str(result) in str(error)
+    assert not project.status("t")["merged"]
+    project.run("t")
+    assert project.result("t")["y"].tolist() == [x * x for x in range(6)]
+    assert len(list(path.glob("archive/*/result.npz"))) == 1
+    assert len(project.starts()) == 6

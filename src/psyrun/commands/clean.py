@@ -29,6 +29,7 @@ def command(taskdir: Path, name: str, yes: bool, force: bool) -> None:
     left_over = list(workdir.path.parent.glob(f".{workdir.path.name}.*{_REMOVING}"))
     if not workdir.exists() and not left_over:
         raise NoSuchTaskError(f"{name}: there is no work directory {workdir.path}; nothing to remove")
+    workdir.check_format()
     if not force:
         _refuse_if_alive(workdir, name)
     size = sum(file.lstat().st_size for path in (workdir.path, *left_over) for file in path.rglob("*"))

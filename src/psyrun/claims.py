@@ -8,6 +8,7 @@ A takeover raises the epoch: the old owner's next rename then fails, which tells
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -148,9 +149,13 @@ class Claims:
         destination = self._plan / target_state / target.name
         try:
             (self._plan / source_state / source.name).rename(destination)
-        except OSError:
+        except OSError as error:
             # Nobody else uses the destination's name, so if it is there the rename was ours.
-            return destination.exists()
+            if destination.exists():
+                return True
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # not that another was faster: a disk in trouble
+                raise
+            return False
         return True
 
 

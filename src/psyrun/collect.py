@@ -12,7 +12,7 @@ import numpy as np
 
 from psyrun.arrays import Array, exact_array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
-from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError
+from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError, trouble
 from psyrun.files import random_name, renamed, sync_directory
 from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
@@ -150,7 +150,7 @@ def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.
         sync_directory(path.parent)
         return found
     except OSError as error:
-        raise TemporaryError(f"{path}: the result cannot be written: {error.strerror or error}") from error
+        raise trouble(path, error, "the result cannot be written") from error
     except StoreError as error:
         raise TemporaryError(f"{path}: the result cannot be written: {error}") from error
     finally:
@@ -184,6 +184,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
     columns, left_out = result_columns(
         placement, plan.parameters, task.store.holds_objects, task.options["exclude_from_result"]
     )
+    workdir.check_there()
     if workdir.plan_ids()[-1:] != [plan.id]:
         raise TemporaryError(f"{workdir.path}: another command made a newer plan, and writes the result")
     if path.exists() and not is_ours(workdir, path, manifest):

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from psyrun.child import FAILED, POSITION, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
-from psyrun.errors import PsyrunError, TaskError, TemporaryError
+from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Block, Holding, Holdings
 from psyrun.parts import Failure, Writer
 from psyrun.plan import Plan
@@ -123,8 +123,8 @@ class Supervisor:
     def run(self) -> int:
         """Work; return the exit status: 0 nothing left to claim, 75 temporary trouble, 130 told to stop."""
         self._parent = os.getppid()
-        self._beat.beat()
         try:
+            self._beat.beat()
             self._listen_to_signals()
             if self._holdings.more():
                 for number in range(self._n_children):
@@ -146,7 +146,7 @@ class Supervisor:
         except PsyrunError as error:
             self._report(error)
         except OSError as error:
-            self._report(TemporaryError(f"{error.filename or self.workdir.path}: {error.strerror}"))
+            self._report(trouble(error.filename or self.workdir.path, error))
         finally:
             self._shut_down()
         return 130 if self._stop else self._status

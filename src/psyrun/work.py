@@ -104,6 +104,7 @@ class Work:
 
     def _exited(self, status: int) -> None:
         self._ran_before += self._worker.counts()[0]
+        self._task.workdir.check_there()
         if self._problem is not None:
             raise self._problem
         self._restarts += 1  # also when it found nothing to claim, so that no trouble makes this go round for ever

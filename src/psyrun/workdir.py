@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psyrun.errors import RefusedError, TemporaryError
+from psyrun.errors import RefusedError, TemporaryError, trouble
 from psyrun.files import json_checksum, random_name, renamed, replacing, sync_directory, write_json
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Workdir:
             for directory in (self.plans, self.beats, self.parts, self.logs):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise TemporaryError(f"{error.filename or self.path}: {error.strerror}") from error
+            raise trouble(error.filename or self.path, error) from error
 
     def check_format(self) -> None:
         """Raise a RefusedError if another version of psyrun wrote the directory in another format."""
@@ -145,7 +145,7 @@ class Workdir:
             except FileNotFoundError:
                 continue  # another command was faster
             except OSError as error:
-                raise TemporaryError(f"{path}: cannot be moved to {target}: {error.strerror}") from error
+                raise trouble(path, error, f"cannot be moved to {target}") from error
         return target
 
 

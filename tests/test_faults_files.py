@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
+import os
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import psyrun
 from faults import LATE_LISTINGS, LOST_REPLIES, files_of, run_with, until
 from project import Project
 from psyrun.claims import Beat, Claims, Observer, Token
@@ -340,3 +342,152 @@ def test_a_damaged_result_is_put_aside_and_made_again(project: Project) -> None:
     assert project.result("t")["y"].tolist() == [x * x for x in range(6)]
     assert len(list(path.glob("archive/*/result.npz"))) == 1
     assert len(project.starts()) == 6
+
+
+BEATS = ['{"worker": 1}', "[]"]
+UNTELLING = ["", "{}", "3", "\xff", '{"host": 1, "boot": 2, "namespace": [], "pid": "x", "started": 0, "count": {}}']
+
+
+@pytest.mark.parametrize("content", BEATS)
+def test_a_damaged_heartbeat_is_one_that_says_nothing(project: Project, content: str) -> None:
+    """Its worker is taken for alive until it was silent for the time to live; every command bears it."""
+    path = worked(project, workers=1)
+    done = next((path / "plan/0001/done").iterdir())
+    worker = done.name.rpartition(".")[2]
+    done.rename(path / "plan/0001/held" / done.name)
+    (path / "beat" / worker).write_bytes(content.encode("latin-1"))
+    (path / "manifest.json").unlink()
+    assert project.status("t")["n_done"] == 6
+    assert "--force" in project.run("clean", "t", status=4).stderr
+    project.logging_task(n=8, seconds=0, workers=1, max_jobs=3)
+    done_again = project.run("t", PSYRUN_TTL="0.5")
+    assert "that gives no sign" in done_again.stderr
+    assert sorted(project.starts()) == list(range(8))
+    project.run("clean", "t", "--yes", "--force")
+
+
+def test_a_heartbeat_of_which_any_byte_is_damaged_raises_nothing(workdir: Workdir) -> None:
+    """Nor is a worker dead at once of which nothing can be told."""
+    worker = "0" * 16
+    Beat(workdir.beats, worker, 0).beat()
+    content = (workdir.beats / worker).read_bytes()
+    for found in [*damaged(content, 1), *(text.encode("latin-1") for text in BEATS + UNTELLING)]:
+        (workdir.beats / worker).write_bytes(found)
+        observer = Observer(workdir.beats, 60)
+        if not observer.read(worker):
+            assert not observer.dead(worker)
+
+
+# Names
+
+
+def held_up(project: Project) -> Any:
+    """Start a command whose first items wait, with other chunks open."""
+    project.task(
+        "t",
+        """
+        import os, pathlib, time
+        from psyrun import Param
+        pspace = Param(x=range(12))
+        max_jobs = 4
+        def execute(x):
+            with open("starts", "a") as file:
+                print(x, file=file)
+            while not pathlib.Path("go").exists():
+                time.sleep(0.01)
+            return {"y": x * x}
+        """,
+    )
+    command = project.start("t", PSYRUN_TTL="0.7")
+    until(project.starts)
+    return command
+
+
+NAMES = [
+    ("6-8.0", "6-8"),
+    ("6-8.0", "6-9.0"),
+    ("6-8.0", "7-8.0"),
+    ("6-8.0", "6-88.0"),
+    ("6-8.0", "6-8.1"),
+    ("6-8.0", "5-8.0"),
+    ("6-8.0", "906-908.0"),
+    ("6-8.0", "6-8.0.0123456789abcdef"),
+    ("6-8.0", ".nfs000001"),
+]
+
+
+@pytest.mark.parametrize(("name", "other"), NAMES)
+def test_a_token_whose_name_was_damaged_costs_no_item(project: Project, name: str, other: str) -> None:
+    """The command ends complete, or says what to type; then it is, and no row is wrong or there twice."""
+    command = held_up(project)
+    opened = project.path / "psy-work/t/plan/0001/open"
+    (opened / name).rename(opened / other)
+    (project.path / "go").touch()
+    assert command.wait(timeout=30) in (0, 75)
+    done = project.run("t")
+    assert "Traceback" not in done.stderr
+    assert project.result("t")["y"].tolist() == [x * x for x in range(12)]
+    assert set(project.starts()) == set(range(12))
+
+
+def litter(directory: Path) -> None:
+    """Put what is not ours into a directory."""
+    for name in (".nfs0000001", "notes.txt", "x.log", "result.old", "0-1", "\udcff\udcfe", "-rf", "0003~", "٣"):
+        (directory / name).write_text("foreign")
+    for name in ("sub", "d.log", ".d", "0-0.0.0", "ffffffffffffffff-0-0"):
+        (directory / name).mkdir()
+        (directory / name / "file").touch()
+    (directory / "dangling").symlink_to("nowhere")
+    (directory / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.bind(f"/proc/self/fd/{os.open(directory, os.O_RDONLY)}/socket")
+    os.mkfifo(directory / "fifo.log")
+
+
+def test_foreign_files_anywhere_are_overlooked_and_left_alone(project: Project) -> None:
+    """By all commands, while work goes on; only what lies in the record is told to be unreadable."""
+    path = worked(project)
+    (path / "archive").mkdir()
+    directories = [path, *(path / name for name in ("plan", "parts", "beat", "log", "archive"))]
+    directories += [path / "plan/0001" / name for name in ("", "open", "held", "done", "dead")]
+    for directory in directories:
+        litter(directory)
+    (path / "plan/0002").write_text("a file with the next number")
+    (path / "plan/0003").mkdir()
+    foreign = {name: data for name, data in files_of(path).items() if data in (b"foreign", b"")}
+    (path / "manifest.json").unlink()
+    told = project.status("t")
+    assert (told["n_done"], told["n_items"]) == (6, 6)
+    assert len(told["damaged_parts"]) == 8
+    project.logging_task(n=9, seconds=0, max_jobs=3)
+    project.run("t")
+    assert sorted(project.starts()) == list(range(9))
+    assert project.result("t")["y"].tolist() == [x * x for x in range(9)]
+    project.run("logs", "t")
+    project.run("merge", str(path), "out.npz")
+    assert psyrun.load(path)["x"].tolist() == list(range(9))
+    left = files_of(path)
+    lost = [name for name in foreign if left.get(name) != foreign[name] and "/open/" not in name]
+    assert lost == []
+    project.run("clean", "t", "--yes")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["plan", "parts", "beat", "log", "manifest.json"])
+def test_something_else_in_the_place_of_ours_is_said_plainly(project: Project, name: str) -> None:
+    """A file where a directory belongs, or the other way round: the message names it; once it is moved all is well."""
+    path = worked(project)
+    (path / name).rename(path / "aside")
+    if name == "manifest.json":
+        (path / name).mkdir()
+        (path / name / "file").touch()
+    else:
+        (path / name).touch()
+    project.logging_task(n=8, seconds=0, max_jobs=3)
+    told = project.run("t", status=75).stderr
+    assert str(path / name) in told
+    assert "Traceback" not in told
+    subprocess.run(["rm", "-r", path / name], check=True)
+    (path / "aside").rename(path / name)
+    project.run("t")
+    assert sorted(project.starts()) == list(range(8))

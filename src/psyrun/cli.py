@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from psyrun import __version__
-from psyrun.errors import PsyrunError, TemporaryError
+from psyrun.errors import PsyrunError, TemporaryError, trouble
 from psyrun.taskfiles import COMMANDS, TASKDIR
 
 _OF_THE_GROUP = ("-h", "--help", "--version")
@@ -104,7 +104,7 @@ def main() -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
     except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        _complain(str(trouble(error.filename or "the system", error)))
         sys.exit(TemporaryError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
 

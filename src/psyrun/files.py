@@ -74,12 +74,12 @@ def _is_same(path: Path, stat: os.stat_result) -> bool:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Have an OSError tell the file that it is about: that of a write or a sync does not."""
+def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
+    """Have an OSError tell the file that it is about: that of a write or a sync does not, others tell the one beside."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.errno is not None and error.filename in (None, beside, str(beside)):
             error.filename = str(path)
         raise
 
@@ -96,7 +96,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{random_name()}.tmp")
     try:
-        with naming(path):
+        with naming(path, beside):
             yield beside
             sync_file(beside)
             renamed(beside, path)

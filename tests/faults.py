@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from project import Project
+from project import PSY_DOIT, Project
 
 LOST_REPLIES = """
     import errno, pathlib
@@ -56,6 +57,13 @@ def run_with(project: Project, fault: str, *words: str, **extra: str) -> subproc
         timeout=60,
         stdin=subprocess.DEVNULL,
     )
+
+
+def at_time(offset: str, *words: str) -> list[str]:
+    """Return the words of a command whose clock goes wrong by so much; times of files stay as the system has them."""
+    assert shutil.which("faketime"), "faketime is not installed. Type: apt-get install faketime"
+    settings = ["FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"]
+    return ["env", *settings, "faketime", "-f", offset, PSY_DOIT, *words]
 
 
 def until(happened: Callable[[], object], seconds: float = 30) -> None:

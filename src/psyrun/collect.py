@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -145,6 +146,7 @@ def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         store.save_verified(beside, columns)
+        beside.chmod(beside.stat().st_mode & ~stat.S_IWOTH)  # whatever the umask
         found = beside.stat()  # before it can be another command's file
         renamed(beside, path)
         sync_directory(path.parent)
@@ -253,11 +255,11 @@ def planned_lookup(plan: Plan) -> Lookup:
     return lookup
 
 
-def fingerprint(workdir: Workdir, path: Path, stat: os.stat_result) -> dict[str, Any]:
+def fingerprint(workdir: Workdir, path: Path, found: os.stat_result) -> dict[str, Any]:
     """Return what tells the file at a path from another that stands there later."""
     inside = path.is_relative_to(workdir.path)
     shown = str(path.relative_to(workdir.path)) if inside else str(path)
-    return {"path": shown, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"path": shown, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
 def is_ours(workdir: Workdir, path: Path, manifest: dict[str, Any]) -> bool:

@@ -58,8 +58,8 @@ class IneffectiveExcludeWarning(UserWarning):
 def trouble(path: object, error: OSError, what: str = "") -> TemporaryError:
     """Return what to raise where the system refused something that is about a file.
 
-    >>> print(trouble("psy-work/t", OSError(28, "No space left on device"), "cannot be written"))
-    psy-work/t: cannot be written: No space left on device. Mend that, then type the command again; what is finished stays
+    >>> print(trouble("psy-work/t", OSError(13, "Permission denied"), "cannot be written"))
+    psy-work/t: cannot be written: Permission denied. Mend that, then type the command again; what is finished stays
     """
     told = f"{what}: {error.strerror or error}" if what else f"{error.strerror or error}"
     return TemporaryError(f"{path}: {told}. Mend that, then type the command again; what is finished stays")

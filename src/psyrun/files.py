@@ -75,7 +75,7 @@ def _is_same(path: Path, stat: os.stat_result) -> bool:
 
 @contextmanager
 def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
-    """Have an OSError tell the file that it is about: that of a write or a sync does not, others tell the one beside."""
+    """Have an OSError tell the file that it is about: that of a write or a sync does not, others tell that beside."""
     try:
         yield
     except OSError as error:

@@ -54,7 +54,8 @@ class Workdir:
     def create(self) -> None:
         """Make the directory and what stands in every one; the marker first, so that a kill leaves no riddle."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o775, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
             if not self.exists():
                 foreign = any(_MARKER not in name for name in os.listdir(self.path))
                 if foreign and not self.exists():  # another command may have made it in between

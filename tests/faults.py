@@ -60,10 +60,14 @@ def run_with(project: Project, fault: str, *words: str, **extra: str) -> subproc
 
 
 def at_time(offset: str, *words: str) -> list[str]:
-    """Return the words of a command whose clock goes wrong by so much; times of files stay as the system has them."""
+    """Return the words of a command whose clock goes wrong by so much; times of files stay as the system has them.
+
+    The monotonic clock is off, too, as that of another machine: with FAKETIME_DONT_FAKE_MONOTONIC no program can sleep.
+    """
     assert shutil.which("faketime"), "faketime is not installed. Type: apt-get install faketime"
-    settings = ["FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"]
-    return ["env", *settings, "faketime", "-f", offset, PSY_DOIT, *words]
+    # What the wrapper has the program preload; the wrapper itself would stand between it and signals.
+    library = subprocess.check_output(["faketime", "-f", offset, "printenv", "LD_PRELOAD"], text=True).strip()
+    return ["env", f"LD_PRELOAD={library}", f"FAKETIME={offset}", "NO_FAKE_STAT=1", PSY_DOIT, *words]
 
 
 def until(happened: Callable[[], object], seconds: float = 30) -> None:

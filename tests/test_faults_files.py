@@ -330,3 +330,14 @@ def test_something_else_in_the_place_of_ours_is_said_plainly(project: Project, n
     (path / "aside").rename(path / name)
     project.run("t")
     assert sorted(project.starts()) == list(range(8))
+
+
+def test_a_task_whose_files_cannot_be_read_does_not_hide_the_others(project: Project) -> None:
+    """Status shows them, and the error of this one; the exit status is the worst."""
+    path = worked(project)
+    project.logging_task("u", n=2)
+    (path / "plan").rename(path / "aside")
+    (path / "plan").touch()
+    done = project.run("status", status=75)
+    assert f"t: {path / 'plan'}: Not a directory" in done.stderr
+    assert "u: 0 of 2 items done" in done.stdout

@@ -10,7 +10,7 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
 from psyrun.collect import is_ours, result_kind
-from psyrun.errors import TemporaryError
+from psyrun.errors import TemporaryError, trouble
 from psyrun.keys import Lanes, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, unpacked_mask
@@ -121,7 +121,21 @@ def look(
         Code digests whose rows count; default those of the newest plan.
     rows : bool
         Whether the placement of the rows is needed, even where the manifest tells all else.
+
+    Raises
+    ------
+    RefusedError
+        The work directory is of another version, or its marker was damaged.
+    TemporaryError
+        Something in it cannot be read.
     """
+    try:
+        return _looked(task, observer, accepts, rows)
+    except OSError as error:
+        raise trouble(error.filename or task.workdir.path, error) from error
+
+
+def _looked(task: Task, observer: Observer | None, accepts: Sequence[str] | None, rows: bool) -> State:
     workdir = task.workdir
     workdir.check_format()
     observer = observer or Observer(workdir.beats, ttl_seconds())

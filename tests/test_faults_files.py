@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -210,7 +211,8 @@ def test_a_heartbeat_of_which_any_byte_is_damaged_raises_nothing(workdir: Workdi
     worker = "0" * 16
     Beat(workdir.beats, worker, 0).beat()
     content = (workdir.beats / worker).read_bytes()
-    for found in [*damaged(content, 1), *(text.encode("latin-1") for text in BEATS + UNTELLING)]:
+    wrong_kind = json.dumps(json.loads(content) | {"pid": "1"}).encode()
+    for found in [wrong_kind, *damaged(content, 1), *(text.encode("latin-1") for text in BEATS + UNTELLING)]:
         (workdir.beats / worker).write_bytes(found)
         observer = Observer(workdir.beats, 60)
         if not observer.read(worker):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from project import PSY_DOIT, Project
 
 LOST_REPLIES = """
@@ -68,6 +70,11 @@ def at_time(offset: str, *words: str) -> list[str]:
     # What the wrapper has the program preload; the wrapper itself would stand between it and signals.
     library = subprocess.check_output(["faketime", "-f", offset, "printenv", "LD_PRELOAD"], text=True).strip()
     return ["env", f"LD_PRELOAD={library}", f"FAKETIME={offset}", "NO_FAKE_STAT=1", PSY_DOIT, *words]
+
+
+def rarely(*cases: object) -> list[object]:
+    """Return cases that are tried only where slow tests are run."""
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.crash) for case in cases]
 
 
 def until(happened: Callable[[], object], seconds: float = 30) -> None:

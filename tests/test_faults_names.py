@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import psyrun
-from faults import run_with
+from faults import rarely, run_with
 from project import PSY_DOIT, Project
 from psyrun.cli import cli
 from psyrun.errors import NoSuchTaskError, TaskError
@@ -29,14 +29,14 @@ def project(tmp_path: Path) -> Project:
 # Modes
 
 
-@pytest.mark.parametrize("store", ["NpzStore", "H5Store", "PickleStore", "TableStore"])
-@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize(
+    ("store", "umask"), [("NpzStore", 0o000), ("TableStore", 0o077), *rarely(("H5Store", 0), ("PickleStore", 0))]
+)
 def test_nobody_else_may_write_what_is_in_a_work_directory(project: Project, store: str, umask: int) -> None:
     """Whatever the umask, which is user code's as it was: code is run from there."""
     project.task("t", GOOD + f"import psyrun, os\nstore = psyrun.{store}()\nprint(oct(os.umask({umask})))\n")
-    for name in ("t", "t"):
-        done = run_with(project, f"import os; os.umask({umask})", name)
-        assert done.returncode == 0, done.stderr
+    done = run_with(project, f"import os; os.umask({umask})", "t")
+    assert done.returncode == 0, done.stderr
     work = project.path / "psy-work"
     assert not stat.S_IMODE(work.stat().st_mode) & 0o002
     for path in work.rglob("*"):
@@ -92,7 +92,7 @@ def test_a_work_directory_and_a_project_can_be_moved(project: Project, tmp_path:
 # Text
 
 
-@pytest.mark.parametrize("name", [HOSTILE, "-rf", "ünï 日本", os.fsdecode(b"\xff\xfe")])
+@pytest.mark.parametrize("name", [HOSTILE, os.fsdecode(b"\xff\xfe"), *rarely("-rf", "ünï 日本")])
 def test_a_project_may_stand_anywhere(tmp_path: Path, name: str) -> None:
     """No part of its path is taken for anything but a name; failures, messages and the plan can tell it."""
     (tmp_path / name).mkdir()
@@ -118,7 +118,7 @@ def test_a_project_may_stand_anywhere(tmp_path: Path, name: str) -> None:
     assert not {"x", "y", "z"} & set(os.listdir(project.path))
 
 
-@pytest.mark.parametrize("store", ["NpzStore", "H5Store", "TableStore"])
+@pytest.mark.parametrize("store", ["NpzStore", *rarely("H5Store", "TableStore")])
 def test_values_of_any_text_are_values(project: Project, store: str) -> None:
     """Of parameters and outputs; and any printable name is a name."""
     project.task(

@@ -76,6 +76,7 @@ class Project:
             env=self.environment(**extra),
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=120,
             stdin=subprocess.DEVNULL,
         )

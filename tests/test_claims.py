@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -172,19 +173,39 @@ def test_a_rename_whose_reply_was_lost_counts(plan: Path, monkeypatch: pytest.Mo
     assert other.take_over(held) == Token(10, 10, 1, B)
 
 
-def test_a_rename_that_did_not_happen_does_not_count(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same error, and no file under our name."""
+def fail_renames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have all renames fail, and none happen."""
+
+    def failing(path: Path, target: Path) -> Path:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "rename", failing)
+
+
+def test_a_rename_whose_source_is_gone_does_not_count(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another was faster: there is no file under our name."""
     mine = Claims(plan, A)
     held = mine.claim(mine.tokens(OPEN)[0])
     assert held is not None
-
-    def failing(path: Path, target: Path) -> Path:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(Path, "rename", failing)
+    fail_renames(monkeypatch, errno.ENOENT)
     assert mine.claim(mine.tokens(OPEN)[0]) is None
     assert Claims(plan, B).take_over(held) is None
     with pytest.raises(FencedError):
+        mine.finish(held)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_rename_that_the_disk_refuses_is_an_error(plan: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """It does not look as if there was nothing to claim, or somebody had taken it."""
+    mine = Claims(plan, A)
+    held = mine.claim(mine.tokens(OPEN)[0])
+    assert held is not None
+    fail_renames(monkeypatch, number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        mine.claim(mine.tokens(OPEN)[0])
+    with pytest.raises(OSError, match=os.strerror(number)):
+        mine.take_over(held)
+    with pytest.raises(OSError, match=os.strerror(number)):
         mine.finish(held)
 
 

@@ -93,7 +93,7 @@ def test_creating_can_be_interrupted_anywhere(tmp_path: Path, monkeypatch: pytes
 
     workdir = Workdir(tmp_path / "t")
     with monkeypatch.context() as patch:
-        for name in ("mkdir", "chmod", "write_bytes", "replace"):
+        for name in ("mkdir", "chmod", "write_bytes", "rename"):
             patch.setattr(Path, name, interrupted(getattr(Path, name)))
         patch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill leaves what stands there
         patch.setattr(files, "sync_file", interrupted(files.sync_file))

@@ -8,6 +8,7 @@ A takeover raises the epoch: the old owner's next rename then fails, which tells
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from psyrun.errors import FencedError
-from psyrun.files import random_name, sync_directory
+from psyrun.files import naming, random_name, renamed, sync_directory
 
 OPEN, HELD, DONE, WITHDRAWN = "open", "held", "done", "withdrawn"
 _NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
@@ -79,19 +80,28 @@ class Claims:
         The plan's directory.
     worker : str
         The id under which to claim; '' to only look.
+    n_work : int, optional
+        Length of the work list; names of positions beyond it are not tokens.
     """
 
-    def __init__(self, plan: Path, worker: str = ""):
+    def __init__(self, plan: Path, worker: str = "", n_work: int | None = None):
         self._plan = plan
         self.worker = worker
+        self._n_work = n_work
 
     def tokens(self, state: str) -> list[Token]:
         """Return the tokens in a state, by position. On network file systems the list may be some seconds old."""
         try:
             names = os.listdir(self._plan / state)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(token for name in names if (token := Token.parse(name)))
+        found = (token for name in names if (token := Token.parse(name)))
+        return sorted(token for token in found if self._belongs(token, state))
+
+    def _belongs(self, token: Token, state: str) -> bool:
+        """Whether a token can be one of this plan's in a state; others are no psyrun's, or their name was damaged."""
+        inside = self._n_work is None or token.last < self._n_work
+        return inside and bool(token.worker) == (state in (HELD, DONE, DEAD))
 
     def create(self, tokens: Iterable[Token]) -> None:
         """Make the directories and the open tokens of a plan that is not in place yet."""
@@ -131,17 +141,21 @@ class Claims:
     def withdraw(self) -> None:
         """Take all open tokens out of reach, in one step: nothing of this plan is started any more."""
         try:
-            (self._plan / OPEN).rename(self._plan / WITHDRAWN)
-        except FileNotFoundError:
+            renamed(self._plan / OPEN, self._plan / WITHDRAWN)
+        except (FileNotFoundError, NotADirectoryError):
             return
 
     def _moved(self, source_state: str, source: Token, target_state: str, target: Token) -> bool:
         destination = self._plan / target_state / target.name
         try:
             (self._plan / source_state / source.name).rename(destination)
-        except OSError:
+        except OSError as error:
             # Nobody else uses the destination's name, so if it is there the rename was ours.
-            return destination.exists()
+            if destination.exists():
+                return True
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # not that another was faster: a disk in trouble
+                raise
+            return False
         return True
 
 
@@ -219,6 +233,8 @@ class Process:
 
 
 _PROCESS = [field.name for field in fields(Process)]
+_BEAT = {"host": str, "boot": str, "namespace": str, "pid": int, "started": str, "count": int}
+"""What a heartbeat holds that can be understood."""
 
 
 class Beat:
@@ -253,8 +269,10 @@ class Beat:
             return
         self._count += 1
         beside = self.path.with_name(f".{self.path.name}")
-        beside.write_text(json.dumps(self._content | {"count": self._count}))
-        beside.replace(self.path)
+        beside.touch(mode=0o600)
+        with naming(self.path):
+            beside.write_text(json.dumps(self._content | {"count": self._count}))
+        renamed(beside, self.path)
         self._next = time.monotonic() + self.interval
 
     def stop(self) -> None:
@@ -286,10 +304,12 @@ class Observer:
         return {worker: count for worker, (count, since) in self._seen.items() if now - since > self._ttl}
 
     def read(self, worker: str) -> dict[str, Any]:
-        """Return what a worker says of itself, {} if nothing."""
+        """Return what a worker says of itself, {} if nothing that can be understood."""
         try:
-            content: dict[str, Any] = json.loads((self._directory / worker).read_text())
+            content: Any = json.loads((self._directory / worker).read_text())
         except (OSError, ValueError):
+            return {}
+        if not isinstance(content, dict) or not all(type(content.get(name)) is _BEAT[name] for name in _BEAT):
             return {}
         return content
 
@@ -298,7 +318,7 @@ class Observer:
         beat = self.read(worker)
         if beat and Process(*(beat[name] for name in _PROCESS)).gone():
             return True
-        count = beat.get("count", -1)
+        count: int = beat.get("count", -1)
         now = time.monotonic()
         if worker not in self._seen or self._seen[worker][0] != count:
             self._seen[worker] = (count, now)

@@ -12,7 +12,7 @@ from importlib import import_module
 import click
 
 from psyrun import __version__
-from psyrun.errors import PsyrunError, TemporaryError
+from psyrun.errors import PsyrunError, TemporaryError, trouble
 from psyrun.interrupts import be_heard, be_over
 from psyrun.taskfiles import COMMANDS, TASKDIR
 
@@ -122,7 +122,7 @@ def _status() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        _complain(str(trouble(error.filename or "the system", error)))
         return TemporaryError.exit_code
     except Exception:
         import traceback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 
 from psyrun.arrays import Array, exact_array, plain_list
 from psyrun.columns import HIDDEN, KEYS, N_ITEMS, settled
-from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError
-from psyrun.files import random_name, sync_directory
+from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValueError, trouble
+from psyrun.files import random_name, renamed, sync_directory
 from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
 from psyrun.plan import Indices, Plan, packed_mask
@@ -145,12 +146,13 @@ def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         store.save_verified(beside, columns)
+        beside.chmod(beside.stat().st_mode & ~stat.S_IWOTH)  # whatever the umask
         found = beside.stat()  # before it can be another command's file
-        beside.replace(path)
+        renamed(beside, path)
         sync_directory(path.parent)
         return found
     except OSError as error:
-        raise TemporaryError(f"{path}: the result cannot be written: {error.strerror or error}") from error
+        raise trouble(path, error, "the result cannot be written") from error
     except StoreError as error:
         raise TemporaryError(f"{path}: the result cannot be written: {error}") from error
     finally:
@@ -184,6 +186,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
     columns, left_out = result_columns(
         placement, plan.parameters, task.store.holds_objects, task.options["exclude_from_result"]
     )
+    workdir.check_there()
     if workdir.plan_ids()[-1:] != [plan.id]:
         raise TemporaryError(f"{workdir.path}: another command made a newer plan, and writes the result")
     if path.exists() and not is_ours(workdir, path, manifest):
@@ -233,7 +236,7 @@ def _put_aside(workdir: Workdir, path: Path) -> None:
     if path.is_relative_to(workdir.path):
         workdir.archived(path)
     else:
-        path.rename(path.with_name(f"{path.name}.before-{random_name(4)}"))
+        renamed(path, path.with_name(f"{path.name}.before-{random_name(4)}"))
 
 
 def _counted_now(parts: Sequence[Part], accepts: Sequence[str], before: dict[str, int]) -> list[tuple[str, int]]:
@@ -253,11 +256,11 @@ def planned_lookup(plan: Plan) -> Lookup:
     return lookup
 
 
-def fingerprint(workdir: Workdir, path: Path, stat: os.stat_result) -> dict[str, Any]:
+def fingerprint(workdir: Workdir, path: Path, found: os.stat_result) -> dict[str, Any]:
     """Return what tells the file at a path from another that stands there later."""
     inside = path.is_relative_to(workdir.path)
     shown = str(path.relative_to(workdir.path)) if inside else str(path)
-    return {"path": shown, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"path": shown, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
 def is_ours(workdir: Workdir, path: Path, manifest: dict[str, Any]) -> bool:

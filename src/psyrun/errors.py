@@ -67,3 +67,13 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception as worse:
         return f"(its text cannot be had: {type(worse).__name__})"
+
+
+def trouble(path: object, error: OSError, what: str = "") -> TemporaryError:
+    """Return what to raise where the system refused something that is about a file.
+
+    >>> print(trouble("psy-work/t", OSError(13, "Permission denied"), "cannot be written"))
+    psy-work/t: cannot be written: Permission denied. Mend that, then type the command again; what is finished stays
+    """
+    told = f"{what}: {error.strerror or error}" if what else f"{error.strerror or error}"
+    return TemporaryError(f"{path}: {told}. Mend that, then type the command again; what is finished stays")

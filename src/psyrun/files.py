@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,41 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[written:]
 
 
+def renamed(source: Path, target: Path) -> None:
+    """Rename a file or directory, also where an error is reported for a rename that happened: NFS loses replies.
+
+    Raises
+    ------
+    OSError
+        It did not happen.
+    """
+    before = source.lstat()
+    try:
+        source.rename(target)
+    except OSError:
+        # The server keeps the inode of what it renames; if the target has it, and the source is gone, it is done.
+        if os.path.lexists(source) or not _is_same(target, before):
+            raise
+
+
+def _is_same(path: Path, stat: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), stat)
+    except OSError:
+        return False
+
+
+@contextmanager
+def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
+    """Have an OSError tell the file that it is about: that of a write or a sync does not, others tell that beside."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, beside, str(beside)):
+            error.filename = str(path)
+        raise
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a path beside the target; on success it is synced and takes the target's place, else it is removed.
@@ -60,14 +96,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{random_name()}.tmp")
     try:
-        yield beside
-        sync_file(beside)
-        beside.replace(path)
-        sync_directory(path.parent)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(path)
-        raise
+        with naming(path, beside):
+            yield beside
+            sync_file(beside)
+            renamed(beside, path)
+            sync_directory(path.parent)
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -75,12 +108,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a new file in a directory that is synced and put in place later, and sync its content."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
+        with naming(path):
+            write_all(descriptor, data)
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_checksum(content: Mapping[str, Any]) -> int:
+    """Return the CRC-32 of content as JSON with its keys sorted."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def file_checksum(path: Path) -> int:
+    """Return the CRC-32 of a file's content."""
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 def as_json(content: Any) -> bytes:
@@ -89,6 +137,7 @@ def as_json(content: Any) -> bytes:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Put a small JSON file in place, whole."""
+    """Put a small JSON file in place, whole; whatever the umask, nobody else may write it."""
     with replacing(path) as beside:
+        beside.touch(mode=0o600)
         beside.write_bytes(as_json(content))

@@ -13,13 +13,14 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from psyrun.arrays import Array
 from psyrun.cells import FIXED_KINDS, cell, fixed_cells, plain_dtype
-from psyrun.errors import TemporaryError, UnsupportedValueError
+from psyrun.errors import TemporaryError, UnsupportedValueError, trouble
 from psyrun.files import write_all
 
 FORMAT = 1
@@ -199,9 +200,16 @@ class Writer:
             self._broken = True  # whatever ends the next line: nothing may follow a torn record
             write_all(self._descriptor, frame + payload)
         except OSError as error:
-            raise TemporaryError(f"the record cannot be written: {error.strerror}") from error
+            raise trouble(self._path(), error, "the record cannot be written") from error
         self._end += len(frame) + len(payload)
         self._broken = False
+
+    def _path(self) -> str:
+        """Return the path of the part, where the system tells."""
+        try:
+            return str(Path(f"/proc/self/fd/{self._descriptor}").readlink())
+        except OSError:
+            return "the part"
 
 
 def checksum(offset: int, kind: int, flags: int, schema: int, rows: int, payload: bytes | memoryview) -> int:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from psyrun import keys as _keys
 from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
-from psyrun.files import as_json, random_name, write_new
+from psyrun.files import as_json, file_checksum, json_checksum, random_name, write_new
 from psyrun.keys import Lanes
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
@@ -113,9 +113,11 @@ class Draft:
         sizes = np.array(self.sizes, dtype=np.int64)
         arrays = {"ranges": self.ranges, "sizes": sizes, "keys": self.placed_keys, "index": self.placed_index}
         np.savez(work, **arrays)  # type: ignore[arg-type]
-        write_new(place.beside / "work.npz", work.getvalue())
-        write_new(place.beside / "task.py", task.source.encode())
-        write_new(place.beside / CONFIG, task.config.encode())
+        files = {"work.npz": work.getvalue(), "task.py": task.source.encode(), CONFIG: task.config.encode()}
+        for name, data in files.items():
+            write_new(place.beside / name, data)
+        content["files"] = {name: zlib.crc32(data) for name, data in files.items()}
+        content["checksum"] = json_checksum(content)
         write_new(place.beside / "plan.json", as_json(content))
         Claims(place.beside).create(tokens_of(self.sizes))
 
@@ -150,18 +152,24 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """Read a plan."""
+        """Read a plan, if all its files are as they were written."""
         try:
             content = json.loads((path / "plan.json").read_text())
             if content["format"] != FORMAT or content["keys"] != _keys.VERSION:
                 raise TemporaryError(f"{path}: was made by another version of psyrun; run the task again to replace it")
+            whole = content.pop("checksum") == json_checksum(content)
+            damaged = [name for name, crc in content["files"].items() if file_checksum(path / name) != crc]
+            if not whole or damaged:
+                raise ValueError(f"{', '.join(damaged) or 'plan.json'} was damaged")
             return cls(path, content)
-        except (OSError, ValueError, KeyError) as error:
-            raise TemporaryError(f"{path}: the plan cannot be read ({error})") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TemporaryError(
+                f"{path}: the plan cannot be read ({error}); run the task again to replace it"
+            ) from error
 
     def claims(self, worker: str = "") -> Claims:
         """Return the plan's tokens as a worker sees them."""
-        return Claims(self.path, worker)
+        return Claims(self.path, worker, self.n_work)
 
     def _arrays(self) -> Mapping[str, Any]:
         with np.load(self.path / "work.npz", allow_pickle=False) as archive:

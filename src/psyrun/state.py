@@ -10,7 +10,7 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
 from psyrun.collect import is_ours, result_kind
-from psyrun.errors import TemporaryError
+from psyrun.errors import TemporaryError, trouble
 from psyrun.keys import Lanes, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, unpacked_mask
@@ -124,7 +124,21 @@ def look(
         Code digests whose rows count; default those of the newest plan.
     rows : bool
         Whether the placement of the rows is needed, even where the manifest tells all else.
+
+    Raises
+    ------
+    RefusedError
+        The work directory is of another version, or its marker was damaged.
+    TemporaryError
+        Something in it cannot be read.
     """
+    try:
+        return _looked(task, observer, accepts, rows)
+    except OSError as error:
+        raise trouble(error.filename or task.workdir.path, error) from error
+
+
+def _looked(task: Task, observer: Observer | None, accepts: Sequence[str] | None, rows: bool) -> State:
     workdir = task.workdir
     workdir.check_format()
     workdir.check_trust()
@@ -133,8 +147,8 @@ def look(
     newest = ids[-1] if ids else None
     plan = _readable(workdir, newest)
     manifest = workdir.read_manifest()
-    if accepts is None and plan is not None:
-        accepts = plan.accepts
+    if accepts is None:  # where the plan cannot be read, the last merge tells
+        accepts = manifest.get("accepts") if plan is None else plan.accepts
     if not rows and accepts is not None and _manifest_suffices(task, manifest, accepts, observer):
         state = _remembered(task, newest, plan, accepts, manifest)
     else:
@@ -170,7 +184,10 @@ def _seen(
     """Return what the record and the claims tell."""
     held = held_tokens(task.workdir, observer)  # looked at first: who leaves in between has written before
     parts = read_parts(task.workdir)
-    counted = list(by_code(parts)) if accepts is None else list(accepts)
+    codes = by_code(parts)
+    # Where nothing tells which code counts, rows of other code are not mixed in unasked.
+    known = [task.code] if task.code in codes else list(codes)
+    counted = known if accepts is None else list(accepts)
     earlier = [(name, size) for name, size in manifest.get("counted", ())]
     lookup = lookup_of(task)
     placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)

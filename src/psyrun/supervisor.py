@@ -20,7 +20,7 @@ from typing import Any
 
 from psyrun.child import FAILED, MOST_BLOCK, POSITION, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
-from psyrun.errors import PsyrunError, TaskError, TemporaryError
+from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Holdings
 from psyrun.parts import Writer
 from psyrun.plan import Plan
@@ -103,8 +103,8 @@ class Supervisor:
         self._parent = os.getppid()
         self._keys = shared_keys(self._n_children)
         self._watch = Watch(self.plan, self._counters, self._keys)
-        self._beat.beat()
         try:
+            self._beat.beat()
             self._listen_to_signals()
             if self._holdings.more():
                 for number in range(self._n_children):
@@ -130,7 +130,7 @@ class Supervisor:
         except PsyrunError as error:
             self._report(error)
         except OSError as error:
-            self._report(TemporaryError(f"{error.filename or self.workdir.path}: {error.strerror}"))
+            self._report(trouble(error.filename or self.workdir.path, error))
         finally:
             self._shut_down()
         return 130 if self._stop else self._status

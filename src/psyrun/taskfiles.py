@@ -35,7 +35,7 @@ def task_names(taskdir: Path) -> list[str]:
         files = os.listdir(taskdir)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(match[1] for file in files if (match := _FILE.fullmatch(file)))
+    return sorted(match[1] for file in files if (match := _FILE.fullmatch(file)) and (taskdir / file).is_file())
 
 
 def task_path(name: str, taskdir: Path) -> Path:

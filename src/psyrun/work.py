@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from psyrun.claims import DONE, HELD, OPEN, Observer, Token
+from psyrun.claims import DONE, HELD, OPEN, Observer, Token, ttl_seconds
 from psyrun.errors import EarlyStopError, PsyrunError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
 from psyrun.plan import Plan
@@ -62,6 +64,7 @@ class Work:
         self._ran_before = 0
         self._told: set[str] = set()
         self._problem: PsyrunError | None = None
+        self._unseen_since = math.inf
         self._read_done()
 
     def wait_for(self, number: int) -> None:
@@ -101,6 +104,7 @@ class Work:
 
     def _exited(self, status: int) -> None:
         self._ran_before += self._worker.counts()[0]
+        self._task.workdir.check_there()
         if self._problem is not None:
             raise self._problem
         self._restarts += 1  # also when it found nothing to claim, so that no trouble makes this go round for ever
@@ -118,6 +122,8 @@ class Work:
         claims = self._plan.claims()
         held = claims.tokens(HELD)
         silent = [token for token in held if self._observer.dead(token.worker)]
+        if held or claims.tokens(OPEN):
+            self._unseen_since = math.inf
         if claims.tokens(OPEN) or silent:
             self._start()
             return
@@ -135,13 +141,20 @@ class Work:
         self._worker.start(self._task.workdir.path, self._plan.id, n_children, python and str(python), silent)
 
     def _check_not_withdrawn(self) -> None:
-        """Raise if nobody holds what is left and nobody can: another command made a newer plan."""
+        """Raise if nobody holds what is left and nobody can: another command made a newer plan.
+
+        On network file systems a token that was just made or moved may be seen nowhere for a while.
+        """
         self._read_done()
-        if any(chunk.left > 0 for chunk in self._chunks):
-            name = self._task.name
-            raise TemporaryError(
-                f"{name}: another command replaced the plan. Type it again: {self._task.command(name)}"
-            )
+        if all(chunk.left <= 0 for chunk in self._chunks):
+            return
+        name, again = self._task.name, self._task.command(self._task.name)
+        self._task.workdir.check_there()
+        if not (self._plan.path / OPEN).is_dir():
+            raise TemporaryError(f"{name}: another command replaced the plan. Type it again: {again}")
+        self._unseen_since = min(self._unseen_since, time.monotonic())
+        if time.monotonic() - self._unseen_since > ttl_seconds():
+            raise TemporaryError(f"{self._plan.path}: chunks are nowhere. To make a new plan of them: {again}")
 
     def _say(self, line: str) -> None:
         if self._progress is not None and line not in self._told:

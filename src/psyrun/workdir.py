@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import zlib
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psyrun.errors import RefusedError, TemporaryError
-from psyrun.files import random_name, replacing, sync_directory, write_json
+from psyrun.errors import RefusedError, TemporaryError, trouble
+from psyrun.files import json_checksum, random_name, renamed, replacing, sync_directory, write_json
 from psyrun.owners import GROUP_AND_OTHERS, mistrust, remedy
 
 if TYPE_CHECKING:
@@ -44,10 +44,19 @@ class Workdir:
         """Whether the directory is there and ours."""
         return self.marker.is_file()
 
+    def check_there(self) -> None:
+        """Raise a TemporaryError if the directory was removed while a command works in it."""
+        if not self.exists():
+            raise TemporaryError(
+                f"{self.path}: the work directory is gone; it was removed or moved while it was in use. Move it back, "
+                "or type the command again to begin anew"
+            )
+
     def create(self) -> None:
         """Make the directory and what stands in every one; the marker first, so that a kill leaves no riddle."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o775, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
             if not self.exists():
                 foreign = any(_MARKER not in name for name in os.listdir(self.path))
                 if foreign and not self.exists():  # another command may have made it in between
@@ -60,20 +69,27 @@ class Workdir:
             for directory in (self.plans, self.beats, self.parts, self.logs):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise TemporaryError(f"{error.filename or self.path}: {error.strerror}") from error
+            raise trouble(error.filename or self.path, error) from error
 
     def check_format(self) -> None:
         """Raise a RefusedError if another version of psyrun wrote the directory in another format."""
-        if self.exists():
-            try:
-                found = json.loads(self.marker.read_text())["format"]
-            except (OSError, ValueError, KeyError, TypeError):
-                found = "that cannot be read"
-            if found != FORMAT:
-                raise RefusedError(
-                    f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
-                    "Use the version that wrote it, or set another workdir in the task file"
-                )
+        if not self.exists():
+            return
+        try:
+            found = json.loads(self.marker.read_text())["format"]
+        except (OSError, ValueError, KeyError, TypeError):
+            found = None
+        if type(found) is not int:
+            mended = json.dumps({"format": FORMAT})
+            raise RefusedError(
+                f"{self.marker}: was damaged, so nothing here is touched. If this psyrun wrote the directory, mend it: "
+                f"echo {shlex.quote(mended)} > {shlex.quote(str(self.marker))}"
+            )
+        if found != FORMAT:
+            raise RefusedError(
+                f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
+                "Use the version that wrote it, or set another workdir in the task file"
+            )
 
     def check_trust(self) -> None:
         """Raise a RefusedError if others could have put code or pickled values there."""
@@ -87,7 +103,7 @@ class Workdir:
             names = os.listdir(self.plans)
         except FileNotFoundError:
             return []
-        return sorted((n for n in names if n.isdecimal()), key=int)
+        return sorted((n for n in names if n.isascii() and n.isdecimal()), key=int)
 
     def new_plan(self, after: str | None) -> PlanPlace:
         """Return the place of the plan that follows another (None: the first)."""
@@ -97,7 +113,7 @@ class Workdir:
         """Return what the result holds, {} if nothing is known: without, the record tells."""
         try:
             content: dict[str, Any] = json.loads(self.manifest.read_text())
-            whole = content.pop("checksum") == _checksum(content)
+            whole = content.pop("checksum") == json_checksum(content)
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
             return {}
         return content if whole and content.get("format") == FORMAT else {}
@@ -105,7 +121,7 @@ class Workdir:
     def write_manifest(self, content: Mapping[str, Any]) -> None:
         """Note what the result holds."""
         content = {"format": FORMAT, **content}
-        write_json(self.manifest, {**content, "checksum": _checksum(content)})
+        write_json(self.manifest, {**content, "checksum": json_checksum(content)})
 
     def part_paths(self) -> Iterator[Path]:
         """Yield the files of the record, by name."""
@@ -137,14 +153,14 @@ class Workdir:
             except FileNotFoundError:
                 continue  # another command was faster
             except OSError as error:
-                raise TemporaryError(f"{path}: cannot be moved to {target}: {error.strerror}") from error
+                raise trouble(path, error, f"cannot be moved to {target}") from error
         return target
 
 
 def _move(path: Path, target: Path) -> None:
     """Move a file or directory, durably; a file also to another file system."""
     try:
-        path.rename(target)
+        renamed(path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -176,12 +192,11 @@ class PlanPlace:
         """Put the plan in place; return whether it is this one that stands there now."""
         sync_directory(self.beside)
         try:
-            self.beside.rename(self.path)
+            renamed(self.beside, self.path)
         except OSError:
             if not self.path.is_dir():
                 raise
-            # A lost reply of NFS looks like a failure: the plan is ours if our directory is gone.
-            return not self.beside.exists()
+            return False
         sync_directory(self.path.parent)
         return True
 
@@ -190,7 +205,3 @@ class PlanPlace:
             import shutil
 
             shutil.rmtree(self.beside, ignore_errors=True)
-
-
-def _checksum(content: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

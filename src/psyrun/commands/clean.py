@@ -10,7 +10,7 @@ import click
 
 from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.errors import NoSuchTaskError, RefusedError
-from psyrun.files import random_name
+from psyrun.files import random_name, renamed
 from psyrun.state import held_tokens
 from psyrun.tasks import load_task
 from psyrun.workdir import Workdir
@@ -29,6 +29,7 @@ def command(taskdir: Path, name: str, yes: bool, force: bool) -> None:
     left_over = list(workdir.path.parent.glob(f".{workdir.path.name}.*{_REMOVING}"))
     if not workdir.exists() and not left_over:
         raise NoSuchTaskError(f"{name}: there is no work directory {workdir.path}; nothing to remove")
+    workdir.check_format()
     if not force:
         _refuse_if_alive(workdir, name)
     size = sum(file.lstat().st_size for path in (workdir.path, *left_over) for file in path.rglob("*"))
@@ -53,7 +54,7 @@ def _out_of_reach(workdir: Workdir, name: str, force: bool) -> Path:
         _refuse_if_alive(workdir, name)
     real = workdir.path.resolve()
     target = real.with_name(f".{workdir.path.name}.{random_name(4)}{_REMOVING}")
-    real.rename(target)
+    renamed(real, target)
     if workdir.path.is_symlink():
         workdir.path.unlink()
     return target

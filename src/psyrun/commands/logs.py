@@ -17,7 +17,8 @@ from psyrun.tasks import load_task
 def command(taskdir: Path, name: str) -> None:
     """Print what the items of a task printed, the oldest first."""
     workdir = load_task(name, taskdir).workdir
-    files = sorted(workdir.logs.glob("*.log"), key=lambda path: path.stat().st_mtime) if workdir.exists() else []
+    found = workdir.logs.glob("*.log") if workdir.exists() else []
+    files = sorted((path for path in found if path.is_file()), key=lambda path: path.stat().st_mtime)
     for path in files:
         click.echo(f"==> {path} <==")
         sys.stdout.flush()

@@ -101,7 +101,7 @@ class Claims:
     def _belongs(self, token: Token, state: str) -> bool:
         """Whether a token can be one of this plan's in a state; others are no psyrun's, or their name was damaged."""
         inside = self._n_work is None or token.last < self._n_work
-        return inside and bool(token.worker) == (state in (HELD, DONE, DEAD))
+        return inside and bool(token.worker) == (state in (HELD, DONE))
 
     def create(self, tokens: Iterable[Token]) -> None:
         """Make the directories and the open tokens of a plan that is not in place yet."""

@@ -16,11 +16,23 @@ def random_name(n_bytes: int = 8) -> str:
     return os.urandom(n_bytes).hex()
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError name a file: writes and syncs tell of none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable; a rename is only after this."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     except OSError as error:
         # Some network and user-space file systems know no fsync of a directory; there is nothing more to do there.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
@@ -60,14 +72,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{random_name()}.tmp")
     try:
-        yield beside
-        sync_file(beside)
-        beside.replace(path)
+        with naming(path):
+            yield beside
+            sync_file(beside)
+            beside.replace(path)
         sync_directory(path.parent)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(path)
-        raise
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -77,8 +86,9 @@ def write_new(path: Path, data: bytes) -> None:
     """Write a new file in a directory that is synced and put in place later, and sync its content."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
+        with naming(path):
+            write_all(descriptor, data)
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -172,18 +173,36 @@ def test_a_rename_whose_reply_was_lost_counts(plan: Path, monkeypatch: pytest.Mo
     assert other.take_over(held) == Token(10, 10, 1, B)
 
 
-def test_a_rename_that_did_not_happen_does_not_count(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same error, and no file under our name."""
+def test_a_rename_that_the_system_refused_is_no_takeover(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token is where it was: the error is told as it is, and nobody is said to be fenced."""
     mine = Claims(plan, A)
     held = mine.claim(mine.tokens(OPEN)[0])
     assert held is not None
 
     def failing(path: Path, target: Path) -> Path:
-        raise OSError(5, "Input/output error")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "rename", failing)
-    assert mine.claim(mine.tokens(OPEN)[0]) is None
-    assert Claims(plan, B).take_over(held) is None
+    with pytest.raises(OSError, match="No space"):
+        mine.claim(mine.tokens(OPEN)[0])
+    with pytest.raises(OSError, match="No space"):
+        Claims(plan, B).take_over(held)
+    with pytest.raises(OSError, match="No space"):
+        mine.finish(held)
+
+
+def test_an_error_about_a_token_that_another_took_fences(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS may say that the file is stale instead of gone."""
+    mine = Claims(plan, A)
+    held = mine.claim(mine.tokens(OPEN)[0])
+    assert held is not None
+    Claims(plan, B).take_over(held)
+
+    def stale(path: Path, target: Path) -> Path:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "rename", stale)
+    assert mine.claim(Token(0, 4)) is None
     with pytest.raises(FencedError):
         mine.finish(held)
 

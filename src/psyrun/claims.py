@@ -8,6 +8,7 @@ A takeover raises the epoch: the old owner's next rename then fails, which tells
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -136,12 +137,23 @@ class Claims:
             return
 
     def _moved(self, source_state: str, source: Token, target_state: str, target: Token) -> bool:
-        destination = self._plan / target_state / target.name
+        """Rename a token; return whether it was there to be renamed.
+
+        Raises
+        ------
+        OSError
+            It is there, and the system refused, as where the disk is full.
+        """
+        origin, destination = self._plan / source_state / source.name, self._plan / target_state / target.name
         try:
-            (self._plan / source_state / source.name).rename(destination)
-        except OSError:
+            origin.rename(destination)
+        except OSError as error:
             # Nobody else uses the destination's name, so if it is there the rename was ours.
-            return destination.exists()
+            if destination.exists():
+                return True
+            if error.errno != errno.ENOENT and origin.exists():
+                raise
+            return False
         return True
 
 

@@ -123,8 +123,8 @@ class Supervisor:
     def run(self) -> int:
         """Work; return the exit status: 0 nothing left to claim, 75 temporary trouble, 130 told to stop."""
         self._parent = os.getppid()
-        self._beat.beat()
         try:
+            self._beat.beat()
             self._listen_to_signals()
             if self._holdings.more():
                 for number in range(self._n_children):

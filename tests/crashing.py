@@ -150,8 +150,8 @@ def _marked(mark: str) -> list[str]:
 def points(project: Project, role: str) -> list[Point]:
     """Return the calls of a process about the work directory, in a run that nothing happens to.
 
-    Of workers, which do not do the same in every run, all calls of these kinds; the process that starts them knows
-    no files, only pipes.
+    Of supervisors, which do not do the same in every run, all calls of these kinds; the process that starts workers
+    knows no files, only pipes.
     """
     end = watched(project, role)
     assert end.status == 0, end.told
@@ -162,7 +162,7 @@ def points(project: Project, role: str) -> list[Point]:
         counts[call] += 1
         if (role == "starter" and call == "write") or ("psy-work" in line and (call != "openat" or "O_CREAT" in line)):
             found.append(Point(role, call, counts[call]))
-    if role not in ("supervisor", "child"):
+    if role != "supervisor":
         return found
     last = {point.call: point.number for point in found if point.call != "openat"}
     opened = [point for point in found if point.call == "openat"]

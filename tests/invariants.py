@@ -47,7 +47,8 @@ def assert_told_truly(project: Project, now: Stand, n: int) -> None:
     assert told["complete"] == (len(now.on_record) == n)
     assert told["damaged_parts"] == []
     if told["merged"]:
-        assert project.result("t")["x"].tolist() == sorted(now.on_record), "called merged, and is not"
+        with np.load(project.path / "psy-work/t/result.npz") as result:  # `psyrun.load` warns of what is missing
+            assert result["x"].tolist() == sorted(now.on_record), "called merged, and is not"
 
 
 def assert_converges(project: Project, before: Stand, n: int) -> None:
@@ -58,7 +59,7 @@ def assert_converges(project: Project, before: Stand, n: int) -> None:
     again = after.starts - before.starts
     assert not before.on_record & set(again), f"on record, and computed again: {before.on_record & set(again)}"
     assert not again or max(again.values()) == 1, f"computed twice by one command: {again}"
-    assert_told_truly(project, after, n)
+    assert after.on_record == set(range(n))
     assert project.steps("t") == ["-- t:split", "-- t:merge"]
     assert stand(project) == after
 

@@ -59,7 +59,7 @@ def _wrong(chosen: list[Point], check: Callable[[Project, Point], bool]) -> list
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         found = list(pool.map(checked, chosen))
-    # No two runs of workers are alike: one may end before it comes to the last calls of another.
+    # No two runs of supervisors are alike: one may end before it comes to the last calls of another.
     assert found.count(False) <= len(found) // 2, f"{found.count(False)} of {len(found)} points were not reached"
     return [what for what in found if isinstance(what, str)]
 

@@ -47,21 +47,22 @@ def _points(role: str, call: str) -> list[Point]:
     return [point for point in _all_points(role) if point.call == call]
 
 
-def _wrong(chosen: list[Point], check: Callable[[Project, Point], bool]) -> list[str]:
-    """Check points, several at a time; return what is wrong, and assert that most of them were reached."""
+def _check(chosen: list[Point], check: Callable[[Project, Point], bool]) -> None:
+    """Check points, several at a time; tell all at which anything is wrong, and hold that most were reached."""
 
     def checked(point: Point) -> str | bool:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 return check(_project(Path(folder), point.role), point)
-            except AssertionError as error:
-                return f"{point}: {error}"
+            except Exception as error:
+                return f"{point}: {type(error).__name__}: {error}\n"
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         found = list(pool.map(checked, chosen))
+    wrong = [what for what in found if isinstance(what, str)]
+    assert not wrong, "\n".join(wrong)
     # No two runs of supervisors are alike: one may end before it comes to the last calls of another.
     assert found.count(False) <= len(found) // 2, f"{found.count(False)} of {len(found)} points were not reached"
-    return [what for what in found if isinstance(what, str)]
 
 
 @pytest.mark.parametrize("role", ["command", "supervisor", "child"])
@@ -93,7 +94,7 @@ def _killed(project: Project, point: Point) -> bool:
 @pytest.mark.parametrize(("role", "call"), KINDS)
 def test_a_kill_at_any_call_costs_what_is_in_flight(role: str, call: str) -> None:
     """The status is true, the next command completes the task, and nothing on record is computed again."""
-    assert _wrong(_points(role, call), _killed) == []
+    _check(_points(role, call), _killed)
 
 
 def _failing(name: str, more: str, text: str) -> Callable[[Project, Point], bool]:
@@ -120,4 +121,4 @@ def test_an_error_at_any_call_is_told_or_mended(role: str, call: str, name: str,
     """Status 75 with the cause, or 0 and all is there; never a traceback; the next command completes the task."""
     chosen = _points(role, call)
     first = FAULTS.index((name, more, text))
-    assert _wrong(chosen[first % len(chosen) :: SAMPLED], _failing(name, more, text)) == []
+    _check(chosen[first % len(chosen) :: SAMPLED], _failing(name, more, text))

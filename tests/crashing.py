@@ -65,7 +65,9 @@ class End:
     hit: str
 
 
-def watched(project: Project, role: str, at: Point | None = None, fault: str = "", more: str = "") -> End:
+def watched(
+    project: Project, role: str, at: Point | None = None, fault: str = "", more: str = "", family: bool = False
+) -> End:
     """Run ``psy-doit t`` until no process of it is left, with one of its processes watched by strace.
 
     Parameters
@@ -79,6 +81,8 @@ def watched(project: Project, role: str, at: Point | None = None, fault: str = "
         In strace's words: ``signal=KILL`` or ``error=ENOSPC``.
     more : str
         What follows the number in strace's ``when=``: ``+`` for all later calls, too.
+    family : bool
+        Whether all processes that it forks are watched, too, each with a count of its own.
     """
     assert shutil.which("strace"), "strace is not installed. Type: apt-get install strace"
     folder = project.path / "gate"
@@ -98,7 +102,7 @@ def watched(project: Project, role: str, at: Point | None = None, fault: str = "
         traced = ["-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
         inject = ["-e", f"inject={at.call}:{fault}:when={at.number}{more}"] if at else []
         log = project.path / "calls"
-        words = ["strace", "-y", "-s0", "-p", pid, "-o", str(log), *traced, *inject]
+        words = ["strace", *(["-f"] if family else []), "-y", "-s0", "-p", pid, "-o", str(log), *traced, *inject]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr
             attached = strace.stderr.readline()
@@ -110,7 +114,7 @@ def watched(project: Project, role: str, at: Point | None = None, fault: str = "
         command.kill()
         command.wait()
     lines = log.read_text(errors="replace").splitlines()
-    calls = [line for line in lines if re.match(r"\w+\(", line)]
+    calls = [line for line in lines if re.match(r"(\d+ +)?\w+\(", line)]
     struck = [line for line in calls if "(INJECTED)" in line]
     if lines[-1].startswith("+++ killed by SIGKILL"):
         struck = calls[-1:]

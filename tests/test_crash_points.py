@@ -122,3 +122,15 @@ def test_an_error_at_any_call_is_told_or_mended(role: str, call: str, name: str,
     chosen = _points(role, call)
     first = FAULTS.index((name, more, text))
     _check(chosen[first % len(chosen) :: SAMPLED], _failing(name, more, text))
+
+
+@pytest.mark.parametrize(("call", "number"), [("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1)])
+def test_a_disk_that_stays_full_for_all_workers_is_told(tmp_path: Path, call: str, number: int) -> None:
+    """However often the command starts another one: heartbeat, claim, end of a chunk, and the record."""
+    project = _project(tmp_path, "supervisor")
+    end = watched(project, "starter", Point("starter", call, number), "error=ENOSPC", "+", family=True)
+    assert end.status == 75
+    assert "No space left on device" in end.told
+    before = stand(project)
+    assert_told_truly(project, before, N)
+    assert_converges(project, before, N)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Point:
     role: str
     call: str
     number: int
+    refused: bool = False
+    """Whether it changed nothing even in a run that nothing happens to, as where a directory is there already."""
 
     def __str__(self) -> str:
         return f"{self.role} {self.call} {self.number}"
@@ -66,9 +69,15 @@ class End:
 
 
 def watched(
-    project: Project, role: str, at: Point | None = None, fault: str = "", more: str = "", family: bool = False
+    project: Project,
+    role: str,
+    at: Point | None = None,
+    fault: str = "",
+    more: str = "",
+    family: bool = False,
+    words: Sequence[str] = ("t",),
 ) -> End:
-    """Run ``psy-doit t`` until no process of it is left, with one of its processes watched by strace.
+    """Run ``psy-doit`` until no process of it is left, with one of its processes watched by strace.
 
     Parameters
     ----------
@@ -83,6 +92,8 @@ def watched(
         What follows the number in strace's ``when=``: ``+`` for all later calls, too.
     family : bool
         Whether all processes that it forks are watched, too, each with a count of its own.
+    words : sequence of str
+        Of the command line.
     """
     assert shutil.which("strace"), "strace is not installed. Type: apt-get install strace"
     folder = project.path / "gate"
@@ -90,7 +101,7 @@ def watched(
     mark = secrets.token_hex(8)
     with (project.path / "told").open("w") as told:
         command = subprocess.Popen(
-            [sys.executable, str(Path(gated.__file__)), str(ROLES[role]), str(folder), "t"],
+            [sys.executable, str(Path(gated.__file__)), str(ROLES[role]), str(folder), *words],
             cwd=project.path,
             env=project.environment(**{_MARK: mark}),
             stdout=told,
@@ -102,8 +113,8 @@ def watched(
         traced = ["-e", "trace=" + ",".join(f"?{call}" for call in CALLS)]
         inject = ["-e", f"inject={at.call}:{fault}:when={at.number}{more}"] if at else []
         log = project.path / "calls"
-        words = ["strace", *(["-f"] if family else []), "-y", "-s0", "-p", pid, "-o", str(log), *traced, *inject]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as strace:
+        strace_words = ["strace", *(["-f"] if family else []), "-y", "-s0", "-p", pid, "-o", str(log), *traced, *inject]
+        with subprocess.Popen(strace_words, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr
             attached = strace.stderr.readline()
             assert "attached" in attached, attached
@@ -151,13 +162,13 @@ def _marked(mark: str) -> list[str]:
     return found
 
 
-def points(project: Project, role: str) -> list[Point]:
+def points(project: Project, role: str, words: Sequence[str] = ("t",)) -> list[Point]:
     """Return the calls of a process about the work directory, in a run that nothing happens to.
 
     Of supervisors, which do not do the same in every run, all calls of these kinds; the process that starts workers
     knows no files, only pipes.
     """
-    end = watched(project, role)
+    end = watched(project, role, words=words)
     assert end.status == 0, end.told
     counts: Counter[str] = Counter()
     found = []
@@ -165,7 +176,7 @@ def points(project: Project, role: str) -> list[Point]:
         call = line.partition("(")[0]
         counts[call] += 1
         if (role == "starter" and call == "write") or ("psy-work" in line and (call != "openat" or "O_CREAT" in line)):
-            found.append(Point(role, call, counts[call]))
+            found.append(Point(role, call, counts[call], ") = -1 " in line))
     if role != "supervisor":
         return found
     last = {point.call: point.number for point in found if point.call != "openat"}

@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 from invariants import assert_complete, assert_told_truly, stand
 from project import Project
 from psyrun.claims import HELD, OPEN, Claims
+from psyrun.record import read_parts
 from psyrun.workdir import Workdir
 
 N_WORKERS = 8
 CHILDREN = 2
 CHUNK = 4
 TTL = 1.0
-SETTINGS = {"PSYRUN_BEAT": "0.1", "PSYRUN_TTL": str(TTL)}
 
 UNEVEN_TASK = """
     import os, time
@@ -50,6 +51,8 @@ class Storm:
         Items.
     most : int
         Kills after which it is over; earlier if the plan is done.
+    naps : bool
+        Whether processes are stopped, too, for longer than the time to live.
 
     Attributes
     ----------
@@ -58,10 +61,12 @@ class Storm:
     kills, stops : int
     """
 
-    def __init__(self, project: Project, seed: int, n: int, most: int):
+    def __init__(self, project: Project, seed: int, n: int, most: int, naps: bool = True):
         self._project = project
         self._dice = random.Random(seed)
-        self._n, self._most = n, most
+        self._n, self._most, self._naps = n, most, naps
+        # Without naps nobody is to be taken for dead who is only slow; who was killed on this machine is known to be.
+        self._settings = {"PSYRUN_BEAT": "0.1", "PSYRUN_TTL": str(TTL if naps else 60)}
         self._began = time.monotonic()
         self._workers: list[subprocess.Popen[bytes]] = []
         self._asleep: list[tuple[float, int]] = []
@@ -83,7 +88,7 @@ class Storm:
                 for worker in self._workers:
                     self._kill(worker.pid, "a supervisor at the end")
             self._note("psy-doit")
-            self._project.run("t", status=0, **SETTINGS)
+            self._project.run("t", status=0, **self._settings)
         finally:
             self._end()
 
@@ -96,12 +101,18 @@ class Storm:
         # Who falls silent may have dealt a chunk to each child, and another takes it over.
         spare = self.kills * CHILDREN + self.stops * CHILDREN * CHUNK
         assert now.starts.total() <= self._n + spare, f"{now.starts.total()} starts"
+        assert self._naps or not self._computed_twice(), "on record, and computed again"
         told = (self._project.path / "told").read_text()
         assert "Traceback" not in told, told
 
+    def _computed_twice(self) -> list[int]:
+        parts = read_parts(Workdir(self._project.path / "psy-work/t"))
+        rows = Counter(int(index) for part in parts for index in part.indices)
+        return [item for item, count in rows.items() if count > 1]
+
     def _make_plan(self) -> None:
         self._project.task("t", UNEVEN_TASK, n=self._n, chunks=-(-self._n // CHUNK))
-        command = self._project.start("t", **SETTINGS)
+        command = self._project.start("t", **self._settings)
         while not self._plan.exists():
             assert command.poll() is None, "no plan was made"
             time.sleep(0.01)
@@ -122,7 +133,7 @@ class Storm:
                 worker = subprocess.Popen(
                     [*words, str(Workdir(self._plan.parents[1]).path), self._plan.name],
                     cwd=self._project.path,
-                    env=self._project.environment(**SETTINGS),
+                    env=self._project.environment(**self._settings),
                     stdout=told,
                     stderr=told,
                     stdin=subprocess.DEVNULL,
@@ -137,7 +148,7 @@ class Storm:
             return
         supervisor, children = self._dice.choice(busy)
         child = self._dice.choice(children)
-        what = self._dice.random()
+        what = self._dice.random() * (1 if self._naps else 0.85)
         if what < 0.5:
             self._kill(child, f"a child of {supervisor}")
         elif what < 0.85:

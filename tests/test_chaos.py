@@ -10,15 +10,15 @@ import pytest
 from chaos import Storm
 from project import Project
 
-SHORT_ROUNDS = 3
+SHORT_ROUNDS = 2
 LONG_ROUNDS = 50
 LONG_KILLS = 1000
 
 
-def _weather(seed: int, n: int, most: int) -> Storm:
+def _weather(seed: int, n: int, most: int, naps: bool = True) -> Storm:
     """Let a storm rage and check what is left; a failure tells the seed and what happened."""
     with tempfile.TemporaryDirectory() as folder:
-        storm = Storm(Project(Path(folder)), seed, n, most)
+        storm = Storm(Project(Path(folder)), seed, n, most, naps)
         try:
             storm.rage()
             storm.check()
@@ -26,6 +26,12 @@ def _weather(seed: int, n: int, most: int) -> Storm:
             print("\n".join(storm.events))
             raise
     return storm
+
+
+@pytest.mark.kill
+def test_workers_that_are_killed_compute_nothing_on_record_again() -> None:
+    """Who takes over looks up what is there."""
+    assert _weather(7, n=160, most=15, naps=False).kills > 1
 
 
 @pytest.mark.kill

@@ -194,6 +194,40 @@ def test_a_rename_whose_source_is_gone_does_not_count(plan: Path, monkeypatch: p
         mine.finish(held)
 
 
+def test_a_rename_that_the_system_refused_is_no_takeover(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token is where it was: the error is told as it is, and nobody is said to be fenced."""
+    mine = Claims(plan, A)
+    held = mine.claim(mine.tokens(OPEN)[0])
+    assert held is not None
+
+    def failing(path: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="No space"):
+        mine.claim(mine.tokens(OPEN)[0])
+    with pytest.raises(OSError, match="No space"):
+        Claims(plan, B).take_over(held)
+    with pytest.raises(OSError, match="No space"):
+        mine.finish(held)
+
+
+def test_an_error_about_a_token_that_another_took_fences(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS may say that the file is stale instead of gone."""
+    mine = Claims(plan, A)
+    held = mine.claim(mine.tokens(OPEN)[0])
+    assert held is not None
+    Claims(plan, B).take_over(held)
+
+    def stale(path: Path, target: Path) -> Path:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "rename", stale)
+    assert mine.claim(Token(0, 4)) is None
+    with pytest.raises(FencedError):
+        mine.finish(held)
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES])
 def test_a_rename_that_the_disk_refuses_is_an_error(plan: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """It does not look as if there was nothing to claim, or somebody had taken it."""

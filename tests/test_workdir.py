@@ -321,3 +321,38 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     files.write_json(path, {"a": 3})
     assert json.loads(path.read_text()) == {"a": 3}
     assert os.listdir(tmp_path) == ["f.json"]
+
+
+# What killed commands leave
+
+
+LEFT = [".result.0123456789abcdef.npz", "..result.0123456789abcdef.npz.0123456789abcdef.tmp"]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_killed_commands_left_is_removed_after_a_day(workdir: Workdir, tmp_path: Path, outside: bool) -> None:
+    """Not before, for it may be another command's that is at work; and nothing else is, however old."""
+    result = (tmp_path if outside else workdir.path) / "result.npz"
+    left = [result.with_name(name) for name in LEFT]
+    left += [workdir.path / ".manifest.json.0123456789abcdef.tmp", workdir.plans / ".0002.0123456789abcdef"]
+    left += [workdir.beats / "0123456789abcdef", workdir.beats / ".0123456789abcdef"]
+    kept = [workdir.marker, workdir.plans / "0001", workdir.parts / "0123456789abcdef-0-0", workdir.manifest]
+    kept += [tmp_path / ".other.0123456789abcdef.npz", result.with_name(".result.npz"), tmp_path / "result.txt"]
+    for path in [*left, *kept, result]:
+        if path.parent == workdir.plans:
+            path.mkdir()
+            (path / "plan.json").touch()
+        else:
+            path.touch()
+    workdir.sweep(result)
+    assert all(path.exists() for path in [*left, *kept])
+    for path in [*left, *kept]:
+        os.utime(path, (0, result.stat().st_mtime - 86500))
+    workdir.sweep(result)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+def test_sweeping_fails_in_silence(workdir: Workdir) -> None:
+    """The result is in place then."""
+    workdir.sweep(workdir.path / "result.npz")

@@ -146,14 +146,21 @@ class Claims:
             return
 
     def _moved(self, source_state: str, source: Token, target_state: str, target: Token) -> bool:
-        destination = self._plan / target_state / target.name
+        """Rename a token; return whether it was there to be renamed.
+
+        Raises
+        ------
+        OSError
+            It is there, and the system refused, as where the disk is full.
+        """
+        origin, destination = self._plan / source_state / source.name, self._plan / target_state / target.name
         try:
-            (self._plan / source_state / source.name).rename(destination)
+            origin.rename(destination)
         except OSError as error:
             # Nobody else uses the destination's name, so if it is there the rename was ours.
             if destination.exists():
                 return True
-            if error.errno not in (errno.ENOENT, errno.ESTALE):  # not that another was faster: a disk in trouble
+            if error.errno != errno.ENOENT and origin.exists():
                 raise
             return False
         return True

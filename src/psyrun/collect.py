@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ def write_result(path: Path, columns: Mapping[str, Column], store: Store) -> os.
     except StoreError as error:
         raise TemporaryError(f"{path}: the result cannot be written: {error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement:
@@ -214,6 +216,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
             "result": fingerprint(workdir, path, found),
         },
     )
+    workdir.sweep(path)
     return placement
 
 

@@ -17,11 +17,23 @@ def random_name(n_bytes: int = 8) -> str:
     return os.urandom(n_bytes).hex()
 
 
+@contextmanager
+def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
+    """Have an OSError tell the file that it is about: that of a write or a sync does not, others tell that beside."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, beside, str(beside)):
+            error.filename = str(path)
+        raise
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable; a rename is only after this."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     except OSError as error:
         # Some network and user-space file systems know no fsync of a directory; there is nothing more to do there.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
@@ -71,17 +83,6 @@ def _is_same(path: Path, stat: os.stat_result) -> bool:
         return os.path.samestat(path.lstat(), stat)
     except OSError:
         return False
-
-
-@contextmanager
-def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
-    """Have an OSError tell the file that it is about: that of a write or a sync does not, others tell that beside."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename in (None, beside, str(beside)):
-            error.filename = str(path)
-        raise
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 _MARKER = ".psyrun"
 _PLAN_DIGITS = 4
+_RANDOM = "[0-9a-f]{16}"
+_BESIDE = re.compile(rf"\..*\.{_RANDOM}(\..*)?")
+_BEAT = re.compile(rf"\.?{_RANDOM}")
+_DAY = 86400
 
 
 class Workdir:
@@ -156,6 +162,33 @@ class Workdir:
                 raise trouble(path, error, f"cannot be moved to {target}") from error
         return target
 
+    def sweep(self, result: Path) -> None:
+        """Remove what killed commands left beside the places of files, and heartbeats, once untouched for a day.
+
+        Parameters
+        ----------
+        result : Path
+            A file that was just written: it tells the time by the file system's own clock. What was left beside it
+            goes, too.
+        """
+        ours = rf"\.+{re.escape(result.stem)}\.{_RANDOM}{re.escape(result.suffix)}(\.{_RANDOM}\.tmp)?"
+        where = [(self.path, _BESIDE), (self.plans, _BESIDE), (self.beats, _BEAT), (result.parent, re.compile(ours))]
+        with suppress(OSError):
+            now = result.stat().st_mtime
+            for folder, names in where:
+                for path in [folder / name for name in os.listdir(folder) if names.fullmatch(name)]:
+                    if now - path.lstat().st_mtime > _DAY:
+                        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
 
 def _move(path: Path, target: Path) -> None:
     """Move a file or directory, durably; a file also to another file system."""
@@ -202,6 +235,4 @@ class PlanPlace:
 
     def __exit__(self, *exc: object) -> None:
         if self.beside.exists():
-            import shutil
-
-            shutil.rmtree(self.beside, ignore_errors=True)
+            _remove(self.beside)

@@ -49,10 +49,10 @@ def test_commands_that_start_together_serve_one_plan(project: Project, seed: int
 
 def test_growing_the_space_while_workers_run_waits_for_them(project: Project) -> None:
     """What they hold is not computed twice, and the second command ends complete."""
-    project.logging_task(n=8, seconds=0.2, workers=1, max_jobs=1)
+    project.logging_task(n=8, seconds=0.5, workers=1, max_jobs=1)
     first = project.start("t")
     wait_for_start(project)
-    project.logging_task(n=10, seconds=0.2, workers=1, max_jobs=1)
+    project.logging_task(n=10, seconds=0.5, workers=1, max_jobs=1)
     done = project.run("t")
     assert "waiting for a worker of an earlier command" in done.stderr
     assert project.result("t")["x"].tolist() == list(range(10))

@@ -119,7 +119,9 @@ def test_interrupting_keeps_what_is_finished_and_hands_back_the_rest(project: Pr
     """Ctrl-C ends with status 130, leaves nothing held, and the next command goes on."""
     project.logging_task(n=N, seconds=0.03, workers=WORKERS, max_jobs=3)
     command = project.start("t")
-    time.sleep(0.8)
+    while len(project.starts()) < 4:
+        assert command.poll() is None
+        time.sleep(0.01)
     family = _descendants(command.pid)
     command.send_signal(signal.SIGINT)
     assert command.wait(timeout=20) == 130

@@ -232,7 +232,7 @@ class Run:
     def _archive(self, accepts: list[str]) -> None:
         """Put the record of other code and its result out of the way; nothing is removed."""
         parts = [path for path in self.workdir.part_paths() if read(path).header.get("code") not in accepts]
-        self.workdir.archived(*parts, self.workdir.manifest, self.task.result)
+        self.workdir.archived(self.task.result, self.workdir.manifest, *parts)
 
     def _draft(self, state: State, accepts: list[str]) -> Draft:
         elsewhere = state.placement.elsewhere if state.placement is not None else []

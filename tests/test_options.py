@@ -131,6 +131,7 @@ WRONG: dict[str, list[Any]] = {
     "resultfile": ["", 3],
     "file_dep": ["data.csv", [3], None, [""], Path("data.csv")],
     "exclude_from_result": ["x", [3], None],
+    "added": [["noise"], "noise", None],
     "overwrite_dirty": ["yes", 1, None],
     "name": [3, None],
 }

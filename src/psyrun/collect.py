@@ -35,6 +35,7 @@ def result_columns(
     objects_ok: bool,
     exclude: Collection[str] = (),
     unpickle: bool | None = None,
+    added: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Column], dict[int, str]]:
     """Return the columns of the result, and the items that do not fit into them.
 
@@ -49,6 +50,8 @@ def result_columns(
         Columns to leave out.
     unpickle : bool, optional
         Whether to read what was pickled; default ``objects_ok``.
+    added : dict, optional
+        Values of parameters in rows from before there were these parameters.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def result_columns(
         A column that no choice of rows makes an array of.
     """
     unpickle = objects_ok if unpickle is None else unpickle
+    added = added or {}
     left_out: dict[int, str] = {}
     names = [n for n in dict.fromkeys([*parameters, *placement.names()]) if n not in exclude]
     done = 0
@@ -73,9 +77,11 @@ def result_columns(
         if placement.regular(name):
             continue
         try:
-            values = placement.column(name, unpickle)
+            values = placement.column(name, unpickle, added.get(name))
         except UnsupportedValueError as error:
             raise UnsupportedValueError(f"column {name!r}: {error}") from error
+        if values is None and name in added:
+            values = [added[name]] * placement.n_done
         if values is None and not placement.n_done:
             values = []  # an empty result has its parameters, too
         try:
@@ -186,7 +192,11 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
     counted = [(name, size) for name, size in manifest.get("counted", ())]
     placement = place(parts, plan.space, plan.n_items, lookup, plan.accepts, counted)
     columns, left_out = result_columns(
-        placement, plan.parameters, task.store.holds_objects, task.options["exclude_from_result"]
+        placement,
+        plan.parameters,
+        task.store.holds_objects,
+        task.options["exclude_from_result"],
+        added=plan.added,
     )
     workdir.check_there()
     if workdir.plan_ids()[-1:] != [plan.id]:
@@ -202,6 +212,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
             "plan": plan.id,
             "space": plan.space,
             "accepts": plan.accepts,
+            "added": plan.content.get("added", {}),
             "n_items": plan.n_items,
             "n_done": placement.n_done,
             "done": packed_mask(placement.done),
@@ -210,7 +221,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
             "damaged": damaged(parts),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
             "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
-            "lacking": placement.lacking(),
+            "lacking": {name: n for name, n in placement.lacking().items() if name not in plan.added},
             "left_out": [[item, why] for item, why in sorted(left_out.items())],
             "kind": result_kind(task),
             "result": fingerprint(workdir, path, found),

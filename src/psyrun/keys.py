@@ -26,6 +26,7 @@ Lanes = npt.NDArray[np.uint64]
 
 # The finaliser of SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
 _MULTIPLIERS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
+_INVERSE = np.array([pow(int(m), -1, 2**64) for m in _MULTIPLIERS], dtype=np.uint64)
 _SHIFTS = np.array([30, 27, 31], dtype=np.uint64)
 
 _INTEGER, _FLOAT, _DIGEST = 0, 1, 2
@@ -84,6 +85,30 @@ def finish(lanes: Lanes, occurrence: npt.NDArray[np.int64] | int) -> Lanes:
     """Return the keys of rows from the sums over their parameters and their occurrence numbers."""
     number = np.asarray(occurrence, dtype=np.int64).astype(np.uint64)
     return mix(lanes + (number[..., np.newaxis] + np.uint64(1)) * _OCCURRENCE)
+
+
+def extended(keys: Lanes, name: str, value: Any) -> Lanes:
+    """Return the keys that rows have with one more parameter, the same in all of them.
+
+    Possible because `mix` can be undone, and because a key is a sum over the parameters.
+
+    >>> bool((extended(assignment_key({"x": 1})[np.newaxis], "y", 2) == assignment_key({"x": 1, "y": 2})).all())
+    True
+    """
+    longer: Lanes = mix(unmix(keys) + value_lanes(name, [value]))
+    return longer
+
+
+def unmix(words: Lanes) -> Lanes:
+    """Return what `mix` made these words of."""
+    words = _unshifted(words, 31) * _INVERSE[1]
+    return _unshifted(_unshifted(words, 27) * _INVERSE[0], 30)
+
+
+def _unshifted(words: Lanes, shift: int) -> Lanes:
+    """Return x for words that are ``x ^ (x >> shift)``; three times the shift is more than 64 bits."""
+    found: Lanes = words ^ (words >> np.uint64(shift)) ^ (words >> np.uint64(2 * shift))
+    return found
 
 
 def order(lanes: Lanes) -> npt.NDArray[np.int64]:

@@ -192,6 +192,13 @@ OPTIONS: dict[str, Option] = {
         ),
         Option("exclude_from_result", "a list of names", _names, "Names to leave out of the result.", ()),
         Option(
+            "added",
+            "a dict such as {'noise': 0.0}",
+            _is(Mapping),
+            "Parameters that pspace got later, and the values that the rows from before were computed with.",
+            {},
+        ),
+        Option(
             "overwrite_dirty",
             "True or False",
             _is(bool),

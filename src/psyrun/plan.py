@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psyrun import keys as _keys
+from psyrun.cells import cell, value_of
 from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
 from psyrun.files import as_json, file_checksum, json_checksum, random_name, write_new
@@ -63,6 +64,11 @@ def unpacked_mask(text: str, n: int) -> Mask:
     return np.unpackbits(bits, count=n).astype(bool)
 
 
+def packed_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values of parameters as text for JSON."""
+    return {name: base64.b85encode(cell(name, value, False)).decode() for name, value in values.items()}
+
+
 @dataclass(frozen=True)
 class Draft:
     """A plan before it stands on disk.
@@ -106,6 +112,7 @@ class Draft:
             "store": f"{type(task.store).__module__}:{type(task.store).__qualname__}",
             "timeout": seconds(task.options["timeout"]) if task.options["timeout"] is not None else None,
             "early_stop": task.options["early_stop"],
+            "added": packed_values(task.options["added"]),
             "options": options,
             "provenance": dict(provenance),
         }
@@ -149,6 +156,8 @@ class Plan:
         self.n_work: int = content["n_work"]
         self.n_chunks: int = content["n_chunks"]
         self.parameters: list[str] = content["parameters"]
+        added: dict[str, str] = content.get("added", {})
+        self.added = {name: value_of(base64.b85decode(text), False) for name, text in added.items()}
 
     @classmethod
     def read(cls, path: Path) -> Plan:

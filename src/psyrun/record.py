@@ -95,9 +95,9 @@ class Placement:
         cells = found.pop() if len(found) == 1 else None
         return None if cells is None or cells[0] == VARIABLE else (np.dtype(cells[0]), cells[1])
 
-    def column(self, name: str, objects_ok: bool) -> list[Any] | None:
-        """Return the values of a column in the order of the space, None where a row lacks it; None if all do."""
-        values: list[Any] = [None] * self.n_done
+    def column(self, name: str, objects_ok: bool, absent: Any = None) -> list[Any] | None:
+        """Return the values of a column in the order of the space, ``absent`` where a row lacks it; None if all do."""
+        values: list[Any] = [absent] * self.n_done
         rank = np.cumsum(self.done) - 1
         found = False
         for batch, items in self.batches:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from psyrun.arrays import Array
 from psyrun.collect import planned_lookup, result_columns
@@ -104,16 +105,20 @@ def _store_of(path: Path, allow_pickle: bool) -> Store:
     return store
 
 
-def _of_task(task: Task) -> tuple[Placement, list[str]]:
-    """Return the rows of the space that the task file has now, and its parameters."""
+_Rows = tuple[Placement, list[str], Mapping[str, Any]]
+"""Rows of a space, its parameters, and values of those that were added later."""
+
+
+def _of_task(task: Task) -> _Rows:
+    """Return the rows of the space that the task file has now."""
     state = look(task, rows=True)
     if state.placement is None or state.newest is None:
         raise StoreError(f"{task.workdir.path}: nothing was run yet. To run it: {task.command(task.name)}")
-    return state.placement, list(task.pspace.parameters)
+    return state.placement, list(task.pspace.parameters), task.options["added"]
 
 
-def _planned(workdir: Workdir) -> tuple[Placement, list[str]]:
-    """Return the rows of the space of the newest plan, and its parameters."""
+def _planned(workdir: Workdir) -> _Rows:
+    """Return the rows of the space of the newest plan."""
     if not workdir.exists():
         raise StoreError(f"{workdir.path}: no result file, and not a work directory such as psy-work/NAME")
     workdir.check_format()
@@ -123,7 +128,8 @@ def _planned(workdir: Workdir) -> tuple[Placement, list[str]]:
     plan = Plan.read(workdir.plans / ids[-1])
     counted = [(name, size) for name, size in workdir.read_manifest().get("counted", ())]
     parts = read_parts(workdir)
-    return place(parts, plan.space, plan.n_items, planned_lookup(plan), plan.accepts, counted), plan.parameters
+    placement = place(parts, plan.space, plan.n_items, planned_lookup(plan), plan.accepts, counted)
+    return placement, plan.parameters, plan.added
 
 
 def _live(
@@ -131,12 +137,12 @@ def _live(
 ) -> tuple[dict[str, Array], int, int]:
     """Return columns from the record, and how many items are done and there are."""
     workdir = Workdir(path) if task is None else task.workdir
-    placement, parameters = _planned(workdir) if task is None else _of_task(task)
+    placement, parameters, added = _planned(workdir) if task is None else _of_task(task)
     unpickle = allow_pickle if task is None else task.store.holds_objects
     there = {*parameters, *placement.names()}
     exclude = there - set(columns) if columns is not None and there.issuperset(columns) else set()
     try:
-        found, _ = result_columns(placement, parameters, True, exclude, unpickle)
+        found, _ = result_columns(placement, parameters, True, exclude, unpickle, added)
     except UnsupportedValueError as error:
         raise StoreError(f"{workdir.path}: {error}. To read such: load(..., allow_pickle=True)") from error
     return {name: whole(column) for name, column in found.items()}, placement.n_done, len(placement.done)

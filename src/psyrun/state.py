@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
 from psyrun.collect import is_ours, result_kind
 from psyrun.errors import TemporaryError, trouble
-from psyrun.keys import Lanes, find
+from psyrun.keys import Lanes, extended, find
 from psyrun.parts import Failure
-from psyrun.plan import Indices, Mask, Plan, unpacked_mask
+from psyrun.plan import Indices, Mask, Plan, packed_values, unpacked_mask
 from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, place, read_parts
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
@@ -98,7 +99,9 @@ class State:
     def fits(self) -> bool:
         """Whether the newest plan is of this space, and counts rows of this code."""
         plan, task = self.plan, self.task
-        return plan is not None and plan.space == task.pspace.digest and task.code in plan.accepts
+        if plan is None or plan.space != task.pspace.digest or task.code not in plan.accepts:
+            return False
+        return bool(plan.content.get("added", {}) == packed_values(task.options["added"]))
 
     def joins(self) -> bool:
         """Whether the newest plan is of this space and code, and is being worked on."""
@@ -202,15 +205,29 @@ def _seen(
 
 
 def lookup_of(task: Task) -> Lookup:
-    """Return a function from keys, shape (n, 2), to indices in the task's space, -1 for none."""
+    """Return a function from keys, shape (n, 2), to indices in the task's space, -1 for none.
+
+    Rows from before a parameter was added are found by the key that they have with its value of then.
+    """
     keys: list[Lanes] = []
+    added = list(task.options["added"].items())
+    combinations = [some for n in range(len(added)) for some in itertools.combinations(added, n + 1)]
 
     def lookup(wanted: Lanes) -> Indices:
         if not len(wanted):
             return np.empty(0, dtype=np.int64)
         if not keys:
             keys.append(task.pspace.item_keys())
-        return find(wanted, keys[0])
+        found = find(wanted, keys[0])
+        for some in combinations:
+            absent = np.flatnonzero(found < 0)
+            if not len(absent):
+                break
+            longer = wanted[absent]
+            for name, value in some:
+                longer = extended(longer, name, value)
+            found[absent] = find(longer, keys[0])
+        return found
 
     return lookup
 
@@ -244,6 +261,8 @@ def _manifest_suffices(task: Task, manifest: dict[str, Any], accepts: Sequence[s
     """Whether nothing has changed since the manifest was written of what it rests on, and nobody is at work."""
     workdir = task.workdir
     if not manifest or set(manifest["accepts"]) != set(accepts) or manifest["space"] != task.pspace.digest:
+        return False
+    if manifest.get("added", {}) != packed_values(task.options["added"]):
         return False
     if held_tokens(workdir, observer):  # looked at first: who leaves in between has written before
         return False

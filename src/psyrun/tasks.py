@@ -22,7 +22,8 @@ from psyrun.backend import Backend
 from psyrun.columns import is_name
 from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
-from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, text_of
+from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, UnsupportedValueError, text_of
+from psyrun.keys import assignment_key
 from psyrun.options import OPTIONS, resolved, slip
 from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
@@ -186,8 +187,9 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     try:
         task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
         _check_parameters(task.pspace.parameters)
+        _check_added(task)
         _check_signatures(task)
-    except TaskError as error:
+    except (TaskError, UnsupportedValueError) as error:
         raise TaskError(f"{shown}: {error}") from error
     return task
 
@@ -198,6 +200,14 @@ def _check_parameters(names: Sequence[str]) -> None:
             raise TaskError(
                 f"pspace has the parameter {name!r}; it takes printable text that does not begin with __psyrun_"
             )
+
+
+def _check_added(task: Task) -> None:
+    for name, value in task.options["added"].items():
+        if name not in task.pspace.parameters:
+            there = ", ".join(task.pspace.parameters)
+            raise TaskError(f"added = {{{name!r}: ...}}: is no parameter of pspace ({there})")
+        assignment_key({name: value})  # an error if it cannot be a value of a parameter
 
 
 def _check_signatures(task: Task) -> None:

@@ -34,7 +34,7 @@ def command(directory: Path, file: Path) -> None:
     if store.holds_objects:  # these are pickled in the record
         workdir.check_trust()
     placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
-    columns, left_out = result_columns(placement, plan.parameters, store.holds_objects)
+    columns, left_out = result_columns(placement, plan.parameters, store.holds_objects, added=plan.added)
     write_result(file, columns, store)
     click.echo(f"{columns[KEYS].shape[0]} of {plan.n_items} items: {file}")
     for item, why in left_out.items():

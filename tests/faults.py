@@ -17,11 +17,12 @@ from project import PSY_DOIT, Project
 
 LOST_REPLIES = """
     import errno, pathlib
-    rename = pathlib.Path.rename
-    def lossy(path, target):
-        rename(path, target)
-        raise OSError(errno.EIO, "Input/output error", str(path))
-    pathlib.Path.rename = lossy
+    def lossy(rename):
+        def renamed(path, target):
+            rename(path, target)
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return renamed
+    pathlib.Path.rename, pathlib.Path.replace = lossy(pathlib.Path.rename), lossy(pathlib.Path.replace)
 """
 """Every rename happens, and is reported as failed, as NFS may do."""
 

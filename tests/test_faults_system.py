@@ -37,13 +37,13 @@ def workdir(tmp_path: Path) -> Workdir:
 
 def lose_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every rename happen, and raise."""
-    rename = Path.rename
+    replace = Path.replace
 
     def lossy(path: Path, target: Path) -> Path:
-        rename(path, target)
+        replace(path, target)
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", lossy)
+    monkeypatch.setattr(Path, "replace", lossy)
 
 
 def refuse_renames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def refuse_renames(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path, target: Path) -> Path:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(Path, "replace", refused)
 
 
 def small_file(workdir: Workdir) -> Callable[[], object]:
@@ -145,7 +145,7 @@ def test_another_file_in_the_place_of_the_target_is_not_taken_for_it(
         path.unlink()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", lost)
+    monkeypatch.setattr(Path, "replace", lost)
     with pytest.raises(OSError, match="Input/output"):
         renamed(source, target)
     with pytest.raises(FileNotFoundError):

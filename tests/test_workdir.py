@@ -93,7 +93,7 @@ def test_creating_can_be_interrupted_anywhere(tmp_path: Path, monkeypatch: pytes
 
     workdir = Workdir(tmp_path / "t")
     with monkeypatch.context() as patch:
-        for name in ("mkdir", "chmod", "write_bytes", "rename"):
+        for name in ("mkdir", "chmod", "write_bytes", "replace"):
             patch.setattr(Path, name, interrupted(getattr(Path, name)))
         patch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill leaves what stands there
         patch.setattr(files, "sync_file", interrupted(files.sync_file))
@@ -191,13 +191,13 @@ def test_an_error_while_planning_leaves_nothing(workdir: Workdir) -> None:
 
 def test_a_commit_whose_reply_was_lost_counts(workdir: Workdir, monkeypatch: pytest.MonkeyPatch) -> None:
     """NFS reports an error for a rename that happened."""
-    rename = Path.rename
+    replace = Path.replace
 
     def lossy(path: Path, target: Path) -> Path:
-        rename(path, target)
+        replace(path, target)
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", lossy)
+    monkeypatch.setattr(Path, "replace", lossy)
     assert commit(workdir, None, "mine")
 
 
@@ -207,7 +207,7 @@ def test_a_commit_that_failed_is_an_error(workdir: Workdir, monkeypatch: pytest.
     def failing(path: Path, target: Path) -> Path:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(OSError, match="quota"):
         commit(workdir, None, "mine")
 
@@ -280,14 +280,14 @@ def test_a_result_on_another_file_system_is_archived_too(
     """It is copied, and removed only when the copy is in place."""
     result = tmp_path / "result.npz"
     result.write_text("rows")
-    rename = Path.rename
+    replace = Path.replace
 
     def within(path: Path, target: Path) -> Path:
         if path == result:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", within)
+    monkeypatch.setattr(Path, "replace", within)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copy2", failing_copy)
         with pytest.raises(TemporaryError, match=r"result\.npz: cannot be moved to .*No space"):

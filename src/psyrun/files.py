@@ -71,7 +71,7 @@ def renamed(source: Path, target: Path) -> None:
     """
     before = source.lstat()
     try:
-        source.rename(target)
+        source.replace(target)
     except OSError:
         # The server keeps the inode of what it renames; if the target has it, and the source is gone, it is done.
         if os.path.lexists(source) or not _is_same(target, before):

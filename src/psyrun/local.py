@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from psyrun.child import DONE, FAILED, POSITION, preload
-from psyrun.errors import TemporaryError
+from psyrun.errors import PsyrunError, TemporaryError
 from psyrun.plan import Plan
 from psyrun.processes import adopt_orphans, die_with_parent, end_orphans, wait_for
 from psyrun.supervisor import Supervisor
@@ -215,6 +215,10 @@ class LocalWorker:
             arguments = [order["python"], "-m", "psyrun.worker", *told, order["workdir"], order["plan"]]
             os.execvp(order["python"], arguments)  # noqa: S606 - no shell: the interpreter that the task names
         workdir = Workdir(Path(order["workdir"]))
-        plan = Plan.read(workdir.plans / order["plan"])
+        try:
+            plan = Plan.read(workdir.plans / order["plan"])
+        except PsyrunError as error:
+            os.write(notify, f"problem {error.exit_code} {json.dumps(str(error))}\n".encode())
+            return error.exit_code
         counters = self._counters[: order["children"]]
         return Supervisor(workdir, plan, order["children"], counters, notify, order["silent"]).run()

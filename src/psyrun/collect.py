@@ -19,7 +19,7 @@ from psyrun.files import random_name, renamed, sync_directory
 from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
 from psyrun.plan import Indices, Plan, packed_mask
-from psyrun.record import Lookup, Placement, causes, damaged, place, read_parts
+from psyrun.record import Lookup, Placement, by_code, causes, damaged, place, read_parts
 from psyrun.scan import Part
 from psyrun.store import Store
 from psyrun.streams import Column
@@ -221,6 +221,8 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
             "damaged": damaged(parts),
             "parts": {part.name: [part.size, part.file_size] for part in parts},
             "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
+            "codes": by_code(parts),
+            "seconds": float(np.mean(seconds)) if len(seconds := placement.seconds()) else None,
             "lacking": {name: n for name, n in placement.lacking().items() if name not in plan.added},
             "left_out": [[item, why] for item, why in sorted(left_out.items())],
             "kind": result_kind(task),

@@ -15,7 +15,7 @@ from psyrun.errors import TaskError
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import ImmediateRun, Scheduler
 from psyrun.store import NpzStore, Store
-from psyrun.units import seconds
+from psyrun.units import core_hours, seconds
 
 Check = Callable[[Any], bool]
 _REQUIRED = object()
@@ -85,6 +85,14 @@ def _paths(value: Any) -> bool:
 def _time(value: Any) -> bool:
     try:
         seconds(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _core_hours(value: Any) -> bool:
+    try:
+        core_hours(value)
     except ValueError:
         return False
     return True
@@ -161,6 +169,13 @@ OPTIONS: dict[str, Option] = {
             "a time such as '10m', '1h30m' or a number of seconds",
             _optional(_time),
             "How long an item may take; then its process is killed, and the item fails. Default: as long as it takes.",
+        ),
+        Option(
+            "confirm_above",
+            "an amount such as '1000 core-hours', or None",
+            _optional(_core_hours),
+            "Above what estimate, from measured durations, a run asks first. None: never.",
+            "1000 core-hours",
         ),
         Option(
             "early_stop",

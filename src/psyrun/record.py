@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from psyrun.keys import Lanes
 from psyrun.parts import VARIABLE, Failure, cause_of
-from psyrun.scan import Batch, Part, read
+from psyrun.scan import Batch, Part, opened, read
 from psyrun.workdir import Workdir
 
 Lookup = Callable[[Lanes], npt.NDArray[np.int64]]
@@ -115,6 +115,15 @@ class Placement:
         gone[list(left_out)] = True
         left = ((batch, np.where((items >= 0) & gone[items], -1, items)) for batch, items in self.batches)
         return replace(self, done=self.done & ~gone, batches=_with_rows(left))
+
+    def seconds(self, most: int = 10_000) -> npt.NDArray[np.float64]:
+        """Return how long some of the items took: of up to so many, spread evenly over the record."""
+        found = [np.empty(0)]
+        step = max(1, len(self.batches) // 100)
+        for batch, _ in self.batches[::step]:
+            with opened(batch.path) as file:
+                found.append(batch.read(file, 0, min(batch.n_rows, most // 100))["duration"])
+        return np.concatenate(found)
 
     def lacking(self) -> dict[str, int]:
         """Return how many rows lack a column that others have, by column."""

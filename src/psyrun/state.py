@@ -51,6 +51,10 @@ class State:
         Whether the result file holds just what is done and fits.
     left_out : dict of int to str
         Items that are done, but do not fit into the columns of the result file, and why.
+    codes : dict of str to int
+        How many rows each code computed.
+    seconds : float or None
+        How long an item took on average, as far as items are done.
     lacking : dict of str to int
         How many rows of the result lack a column that others have, by column.
     placement : Placement or None
@@ -72,6 +76,8 @@ class State:
     conflict: bool = False
     merged: bool = False
     left_out: dict[int, str] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
+    seconds: float | None = None
     lacking: dict[str, int] = field(default_factory=dict)
     placement: Placement | None = None
     damaged: list[str] = field(default_factory=list)
@@ -173,6 +179,8 @@ def _remembered(
     causes = [Cause(count, item, Failure.from_json(failure)) for count, item, failure in manifest["causes"]]
     state = State(task, newest, plan, list(accepts), done, np.zeros(n, dtype=bool), failed, causes=causes)
     state.damaged = manifest["damaged"]
+    state.codes = manifest.get("codes", {})
+    state.seconds = manifest.get("seconds")
     return state
 
 
@@ -201,6 +209,9 @@ def _seen(
     state.failed[list(failures)] = True
     state.causes = causes(failures)
     state.damaged = damaged(parts)
+    state.codes = codes
+    seconds = placement.seconds()
+    state.seconds = float(seconds.mean()) if len(seconds) else None
     return state
 
 

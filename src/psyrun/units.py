@@ -39,6 +39,32 @@ def seconds(value: Any) -> float:
     return total
 
 
+def core_hours(value: Any) -> float:
+    """Return an amount of computing in core-hours.
+
+    Parameters
+    ----------
+    value : float or str
+        A number, or one followed by ``core-hours``.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+
+    Examples
+    --------
+    >>> core_hours('1000 core-hours'), core_hours(0.5)
+    (1000.0, 0.5)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*core-hours?\s*", value) if isinstance(value, str) else None
+    if match:
+        return float(match[1])
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    raise ValueError(f"{value!r} is no number of core-hours")
+
+
 def shown_seconds(value: float) -> str:
     """Return a time in the largest unit that leaves a number above 1.
 

@@ -1,0 +1,111 @@
+"""What a run would do, and what that would cost: said before anything changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from psyrun.state import State
+from psyrun.status import SCHEMA_VERSION, grouped
+from psyrun.units import shown_seconds
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do.
+
+    Attributes
+    ----------
+    state : State
+        Where the task stands, with the rows of its record.
+    sizes : list of int
+        Items of each chunk that would be made.
+    n_workers : int
+        How many items run at a time.
+    joins : bool
+        Whether the run would help with a plan that others work on.
+    """
+
+    state: State
+    sizes: list[int]
+    n_workers: int
+    joins: bool
+
+    @property
+    def n_items(self) -> int:
+        """How many items would be computed."""
+        return sum(self.sizes)
+
+    @property
+    def core_hours(self) -> float | None:
+        """How long one core would take, None if nothing was measured yet."""
+        return None if self.state.seconds is None else self.n_items * self.state.seconds / 3600
+
+    @property
+    def eta(self) -> float | None:
+        """How many seconds it would take, None if nothing was measured yet."""
+        if self.state.seconds is None:
+            return None
+        at_once = min(self.n_workers, max(1, self.n_items))
+        return max(self.n_items * self.state.seconds / at_once, self.state.seconds if self.n_items else 0.0)
+
+    def report(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        state, placement = self.state, self.state.placement
+        others = {code: n for code, n in state.codes.items() if code not in state.accepts}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": state.task.name,
+            "n_items": len(state.done),
+            "n_done": int(np.count_nonzero(state.done)),
+            "n_failed": state.n_failed,
+            "n_running": int(np.count_nonzero(state.running & ~state.done)),
+            "n_missing": int(np.count_nonzero(state.untried)),
+            "failures": [{k: v for k, v in vars(group).items() if k != "traceback"} for group in grouped(state)],
+            "not_in_space": placement.strangers if placement is not None else 0,
+            "duplicates": placement.duplicates if placement is not None else 0,
+            "other_code": others,
+            "asks_about_code": state.conflict,
+            "joins": self.joins,
+            "would_run": {"items": self.n_items, "chunks": len(self.sizes), "largest_chunk": max(self.sizes, default=0)},
+            "workers": self.n_workers,
+            "seconds_per_item": state.seconds,
+            "core_hours": self.core_hours,
+            "eta_seconds": self.eta,
+        }
+
+    def text(self) -> str:
+        """Return it for people."""
+        told = self.report()
+        state, name = self.state, self.state.task.name
+        lines = [f"{name}: {told['n_items']} items"]
+        rows = [("done", told["n_done"], ""), ("failed", told["n_failed"], _causes(told["failures"]))]
+        rows += [("running", told["n_running"], ""), ("missing", told["n_missing"], "")]
+        rows += [("rows not in the space", told["not_in_space"], "they stay on record")]
+        rows += [("rows of other code", sum(told["other_code"].values()), ", ".join(c[:8] for c in told["other_code"]))]
+        rows += [("duplicates", told["duplicates"], "the first row of an item counts")]
+        lines += [f"  {what:22}{n:>12}{'  ' + more if more and n else ''}" for what, n, more in rows if n or what == "done"]
+        if told["asks_about_code"]:
+            keep, fresh = state.task.command(name, "--keep"), state.task.command(name, "--fresh")
+            lines.append(f"the rows that are done were computed with other code: {keep}, or {fresh}")
+        return "\n".join([*lines, *self._would()])
+
+    def _would(self) -> list[str]:
+        command = self.state.task.command(self.state.task.name)
+        if self.joins:
+            return [f"{command} would help with the plan that is being worked on"]
+        if not self.n_items:
+            return [f"{command} would compute nothing"]
+        n, largest = len(self.sizes), max(self.sizes)
+        each = f" of up to {largest} items" if n > 1 else ""
+        line = f"{command} would compute {self.n_items} items in {n} chunk{'s' * (n > 1)}{each}, {self.n_workers} at a time"
+        if self.core_hours is None or self.eta is None or self.state.seconds is None:
+            return [line, "  how long that takes is not known: no item was measured yet"]
+        each = shown_seconds(self.state.seconds)
+        return [line, f"  about {self.core_hours:.3g} core-hours, {shown_seconds(self.eta)}; an item took {each} so far"]
+
+
+def _causes(failures: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{failure['count']} x {failure['type']}" for failure in failures[:5])

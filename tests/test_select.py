@@ -55,6 +55,7 @@ TEXTS = st.sampled_from(["", "a", "b", "ab", "a\0", "1", "ü"])
 SCALARS = INTEGERS | FLOATS | TEXTS | st.booleans() | st.none()
 COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "i": st.integers(-3, 3),
+    "i64": st.sampled_from([3, 2**53, 2**53 + 1, 2**60 + 1, 2**62, -(2**63), 2**63 - 1]),
     "big": INTEGERS,
     "f": FLOATS,
     "b": st.booleans(),
@@ -63,7 +64,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "t": TEXTS,
     "any": SCALARS,
 }
-NUMBERS = ["i", "big", "f", "b", "number", "absent"]
+NUMBERS = ["i", "i64", "big", "f", "b", "number", "absent"]
 
 
 def literal(value: Any) -> str:

@@ -25,6 +25,15 @@ _FAMILIES = {**dict.fromkeys("bi", _INTEGERS), "f": _FLOATS, "U": _TEXT, "M": _T
 _CONSTANTS: dict[type, str] = {bool: _INTEGERS, int: _INTEGERS, float: _FLOATS, str: _TEXT}
 _ORDERED = ("a number", "text", "bytes", "a time", "a duration")
 _NUMBERS = ("a number", "a complex number")
+_KINDS = {bool: "a number", int: "a number", float: "a number", str: "text", type(None): "None"}
+_KINDS_IN_GENERAL: list[tuple[Any, str]] = [
+    (str, "text"),
+    (bytes, "bytes"),
+    ((complex, np.complexfloating), "a complex number"),
+    (np.datetime64, "a time"),
+    (np.timedelta64, "a duration"),  # NumPy counts them among the integers
+    ((int, float, np.number, np.bool_), "a number"),
+]
 
 Function: TypeAlias = Callable[[Any, Any], Any]
 
@@ -48,16 +57,11 @@ class OddValuesError(Exception):
 
 def kind_of(value: Any) -> str:
     """Return what a value is, as far as values of one kind can be compared."""
-    if value is None:
-        return "None"
-    kinds: list[tuple[Any, str]] = [(str, "text"), (bytes, "bytes"), ((complex, np.complexfloating), _NUMBERS[1])]
-    # NumPy counts durations among the integers.
-    kinds += [
-        (np.datetime64, "a time"),
-        (np.timedelta64, "a duration"),
-        ((int, float, np.number, np.bool_), "a number"),
-    ]
-    return next((name for kind, name in kinds if isinstance(value, kind)), f"a {type(value).__name__}")
+    known = _KINDS.get(type(value))
+    if known is None:
+        found = next((name for kind, name in _KINDS_IN_GENERAL if isinstance(value, kind)), None)
+        return found or f"a {type(value).__name__}"
+    return known
 
 
 def operand_of(column: Array) -> Array:
@@ -231,8 +235,8 @@ def _packed(values: Sequence[Any]) -> Array:
 
 def _equality(function: Function) -> Function:
     def equal(a: Any, b: Any) -> bool:
-        kinds = {kind_of(a), kind_of(b)}
-        same = len(kinds) == 1 or kinds == set(_NUMBERS)
+        kinds = kind_of(a), kind_of(b)
+        same = kinds[0] == kinds[1] or (kinds[0] in _NUMBERS and kinds[1] in _NUMBERS)
         return bool(function(a, b)) if same else function is operator.ne
 
     return equal
@@ -249,12 +253,12 @@ def _order(function: Function) -> Function:
 
 
 def _arithmetic(function: Function) -> Function:
+    is_power = function is operator.pow
+
     def computed(a: Any, b: Any) -> Any:
-        for value in (a, b):
-            if kind_of(value) not in _NUMBERS:
-                raise TypeError("it takes numbers")
-        is_power = function is operator.pow and isinstance(a, int) and isinstance(b, int)
-        if is_power and abs(a) > 1 and b * a.bit_length() > _MOST_BITS:
+        if kind_of(a) not in _NUMBERS or kind_of(b) not in _NUMBERS:
+            raise TypeError("it takes numbers")
+        if is_power and isinstance(a, int) and isinstance(b, int) and abs(a) > 1 and b * a.bit_length() > _MOST_BITS:
             raise OverflowError(f"the result has more than {_MOST_BITS} bits")
         return function(a, b)
 

@@ -168,6 +168,15 @@ def test_numbers_are_compared_exactly() -> None:
     assert matching("i == 9007199254740992.0", space).tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    "text", ["i + i > 0", "i * 2 > 0", "i * i > 0", "i - -i > 0", "i ** 2 > 0", "i / 3 != 2**62 / 3"]
+)
+def test_integers_do_not_run_over(text: str) -> None:
+    """They have as many digits as they take; divided, they are rounded once."""
+    values = [2**62 + 1, 2**62 + 769]
+    assert matching(text, Param(i=values)).tolist() == [eval(text, {}, {"i": value}) for value in values]
+
+
 def test_times_compare_with_text() -> None:
     """In any unit; text that is no time is an error."""
     space = Param(t=np.array(["2020-01-01", "2020-02-01"], "M8[D]"), x=[1, 2])

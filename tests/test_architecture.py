@@ -17,7 +17,20 @@ SOURCE = Path(psyrun.__file__).parent
 # Each imports only what stands before it.
 ORDER = [
     *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams", "axes"),
-    *("pspace", "store", "mapper", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
+    *(
+        "pspace",
+        "exact",
+        "conditions",
+        "select",
+        "store",
+        "mapper",
+        "backend",
+        "scheduler",
+        "digest",
+        "draws",
+        "options",
+        "taskfiles",
+    ),
     *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
     *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor", "worker"),
     *("local", "progress", "state", "results", "status", "work", "run", "steps", "commands", "cli"),

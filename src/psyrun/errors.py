@@ -25,6 +25,10 @@ class AmbiguousOperationError(PsyrunError, RuntimeError):
     """An operation on parameter spaces whose names clash or are unknown."""
 
 
+class SelectionError(PsyrunError):
+    """What was said about items is no list of numbers or condition on parameters, or there are none such."""
+
+
 class StoreError(PsyrunError):
     """A result file cannot be read or written."""
 

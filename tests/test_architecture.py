@@ -16,25 +16,13 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams", "axes"),
-    *(
-        "pspace",
-        "exact",
-        "conditions",
-        "select",
-        "store",
-        "mapper",
-        "backend",
-        "scheduler",
-        "digest",
-        "draws",
-        "options",
-        "taskfiles",
-    ),
-    *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
-    *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor", "worker"),
-    *("local", "progress", "state", "results", "status", "work", "run", "steps", "commands", "cli"),
-    *("program", "__main__", "testing"),
+    *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams"),
+    *("axes", "pspace", "exact", "conditions", "select", "store", "mapper", "backend", "scheduler", "digest"),
+    *("draws", "options", "taskfiles", "workdir", "claims", "cells", "parts", "scan", "tasks", "plan"),
+    *("record", "gather", "collect", "provenance", "processes", "recorder", "child", "holdings", "streak"),
+    *("watch", "supervisor", "worker", "local", "progress", "state", "results", "status", "selection"),
+    *("retire", "forecast", "questions", "work", "run", "steps", "commands", "cli", "program", "__main__"),
+    *("testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]

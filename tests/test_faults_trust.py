@@ -12,7 +12,7 @@ import pytest
 
 import psyrun
 from project import PSY_DOIT, Project
-from psyrun import run as run_module
+from psyrun import questions
 from psyrun.errors import RefusedError
 from psyrun.local import LocalWorker
 from psyrun.run import Choices, Run
@@ -121,7 +121,7 @@ def test_a_large_space_is_asked_about_once(
 ) -> None:
     """Once it is planned, nobody asks again; without a yes nothing happens."""
     monkeypatch.chdir(project.path)
-    monkeypatch.setattr(run_module, "_MOST_UNASKED", 1)
+    monkeypatch.setattr(questions, "_MOST_UNASKED", 1)
     project.task("t", GOOD)
     asked = []
 

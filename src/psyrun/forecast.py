@@ -69,7 +69,11 @@ class Forecast:
             "other_code": others,
             "asks_about_code": state.conflict,
             "joins": self.joins,
-            "would_run": {"items": self.n_items, "chunks": len(self.sizes), "largest_chunk": max(self.sizes, default=0)},
+            "would_run": {
+                "items": self.n_items,
+                "chunks": len(self.sizes),
+                "largest_chunk": max(self.sizes, default=0),
+            },
             "workers": self.n_workers,
             "seconds_per_item": state.seconds,
             "core_hours": self.core_hours,
@@ -84,9 +88,12 @@ class Forecast:
         rows = [("done", told["n_done"], ""), ("failed", told["n_failed"], _causes(told["failures"]))]
         rows += [("running", told["n_running"], ""), ("missing", told["n_missing"], "")]
         rows += [("rows not in the space", told["not_in_space"], "they stay on record")]
-        rows += [("rows of other code", sum(told["other_code"].values()), ", ".join(c[:8] for c in told["other_code"]))]
+        codes = told["other_code"]
+        rows += [("rows of other code", sum(codes.values()), ", ".join(code[:8] for code in codes))]
         rows += [("duplicates", told["duplicates"], "the first row of an item counts")]
-        lines += [f"  {what:22}{n:>12}{'  ' + more if more and n else ''}" for what, n, more in rows if n or what == "done"]
+        lines += [
+            f"  {what:22}{n:>12}{'  ' + more if more and n else ''}" for what, n, more in rows if n or what == "done"
+        ]
         if told["asks_about_code"]:
             keep, fresh = state.task.command(name, "--keep"), state.task.command(name, "--fresh")
             lines.append(f"the rows that are done were computed with other code: {keep}, or {fresh}")
@@ -98,13 +105,17 @@ class Forecast:
             return [f"{command} would help with the plan that is being worked on"]
         if not self.n_items:
             return [f"{command} would compute nothing"]
-        n, largest = len(self.sizes), max(self.sizes)
-        each = f" of up to {largest} items" if n > 1 else ""
-        line = f"{command} would compute {self.n_items} items in {n} chunk{'s' * (n > 1)}{each}, {self.n_workers} at a time"
+        n = len(self.sizes)
+        chunks = f"{n} chunks of at most {max(self.sizes)}" if n > 1 else "1 chunk"
+        items = "1 item" if self.n_items == 1 else f"{self.n_items} items"
+        line = f"{command} would compute {items} in {chunks}, {self.n_workers} at a time"
         if self.core_hours is None or self.eta is None or self.state.seconds is None:
             return [line, "  how long that takes is not known: no item was measured yet"]
         each = shown_seconds(self.state.seconds)
-        return [line, f"  about {self.core_hours:.3g} core-hours, {shown_seconds(self.eta)}; an item took {each} so far"]
+        return [
+            line,
+            f"  about {self.core_hours:.3g} core-hours, {shown_seconds(self.eta)}; an item took {each} so far",
+        ]
 
 
 def _causes(failures: list[dict[str, Any]]) -> str:

@@ -163,6 +163,10 @@ class Writer:
         tail = _tail(packed, list(columns.values()))
         self._record(ROWS, packed.tobytes() + tail, self._number(schema), len(packed))
 
+    def copy(self, schema: Schema, packed: Array, tail: bytes) -> None:
+        """Write rows as they stand in another part, with the bytes of their variable cells."""
+        self._record(ROWS, packed.tobytes() + tail, self._number(schema), len(packed))
+
     def _number(self, schema: Schema) -> int:
         if schema not in self._schemas:
             number = len(self._schemas)

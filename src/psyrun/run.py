@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from psyrun import __version__
-from psyrun.cells import cell
 from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.collect import merge
 from psyrun.errors import RefusedError, TaskError, TemporaryError
+from psyrun.forecast import Forecast
 from psyrun.local import LocalWorker
-from psyrun.plan import Draft, Mask, Plan, ranges_of
+from psyrun.plan import Draft, Indices, Mask, Plan, ranges_of
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
-from psyrun.scan import read
-from psyrun.shell import run_command
+from psyrun.questions import check_parameters, check_python, check_selection, cost_of, size_of
+from psyrun.record import read_parts
+from psyrun.retire import retire
+from psyrun.scan import Part, read
+from psyrun.selection import Selection
 from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
-from psyrun.units import shown_bytes, shown_seconds
 from psyrun.work import Work
 
 KEEP, FRESH, QUIT = "keep", "fresh", "quit"
 
 _MOST_PLANS = 10
 _POLL = 0.2
-_CHECKED_ROWS = 1000
-_MOST_UNASKED = 10_000_000
-_BYTES_PER_NUMBER = 8
-_HIDDEN_NUMBERS = 6  # of a row: key, index, start, duration, and at least one output
 
 
 class AskAboutCode(Protocol):
@@ -52,6 +47,7 @@ class Choices:
     code: str = ""
     ask: AskAboutCode | None = None
     confirm: Callable[[str], bool] | None = None
+    selection: Selection = field(default_factory=Selection)
 
 
 class Run:
@@ -61,11 +57,11 @@ class Run:
     ----------
     task : Task
     choices : Choices
-    worker : LocalWorker
-        Forked before the task was loaded.
+    worker : LocalWorker, optional
+        Forked before the task was loaded. Without, nothing can be run.
     """
 
-    def __init__(self, task: Task, choices: Choices, worker: LocalWorker):
+    def __init__(self, task: Task, choices: Choices, worker: LocalWorker | None = None):
         self.task = task
         self.workdir = task.workdir
         self.progress: Progress | None = None
@@ -93,79 +89,64 @@ class Run:
         """
         if self.task.result.exists() and not self.task.result.is_file():
             raise TaskError(f"resultfile = {str(self.task.result)!r}: is there already, and is not a file")
-        self._check_python()
-        self.n_workers = self._choices.n_workers or self.task.scheduler.n_workers() * self.task.options["pool_size"]
-        self._check_size()
+        check_python(self.task)
+        self.n_workers = self._n_workers()
+        self._confirm(size_of(self.task, self.n_workers))
         state = look(self.task, self._observer)
-        self._check_parameters()
+        check_parameters(self.task)
         self.found_other_code = state.conflict
         if state.conflict:
             if not self._about_code:
                 self._about_code = self._choices.ask(state) if self._choices.ask else ""
             state = look(self.task, self._observer, self._accepts(state))
+        self.selection = self._choices.selection
+        check_selection(state, self.selection)
+        todo = self._todo(state)
         self.joins = state.joins()
-        self.plans = not self.joins and not self._is_served(state)
+        self.plans = not self.joins and (not state.fits() or bool(todo.any()))
         self.works = self.plans or self.joins or bool(state.running.any())
         self.merges = self.works or not state.merged
-        self.n_missing = int(state.missing.sum())
+        self.n_missing = int(todo.sum())
+        if self.plans:
+            self._confirm(cost_of(state, self.n_missing))
         if self.joins and state.plan is not None:
             self.n_chunks = state.plan.n_chunks
         else:
-            self.n_chunks = len(self._sizes(state.missing))
+            self.n_chunks = len(self._sizes(todo))
         self._plan = state.plan
 
-    def _check_python(self) -> None:
-        """Raise a TaskError if the interpreter that the task names is not there, or lacks psyrun."""
-        python = self.task.options["python"]
-        if python is None or str(python) == sys.executable:
-            return
-        answer = run_command([str(python), "-c", "import psyrun; print('psyrun', psyrun.__version__)"])
-        last = (answer.output.strip().splitlines() or ["no answer"])[-1]
-        if answer.status:
-            last = (answer.errors.strip().splitlines() or ["no answer"])[-1]
-        elif last == f"psyrun {__version__}":
-            return
-        raise TaskError(
-            f"python = {str(python)!r}: cannot import psyrun {__version__} ({last}). Such as: {sys.executable!r}"
-        )
+    def forecast(self) -> Forecast:
+        """Return what a run would do; nothing is written, and nobody asked."""
+        check_python(self.task)
+        self.n_workers = self._n_workers()
+        state = look(self.task, self._observer, rows=True)
+        check_parameters(self.task)
+        self.selection = self._choices.selection
+        sizes = self._sizes(self._todo(state))
+        return Forecast(state, sizes, self.n_workers, state.joins())
 
-    def _check_size(self) -> None:
-        """Ask before the first plan of a space so large that it is likely a slip.
+    def _n_workers(self) -> int:
+        return self._choices.n_workers or self.task.scheduler.n_workers() * self.task.options["pool_size"]
+
+    def _todo(self, state: State) -> Mask:
+        """Return which items this run computes."""
+        todo = self.selection.todo(state)
+        return todo | self.selection.done(state) if self.selection.again else todo
+
+    def _confirm(self, told: str) -> None:
+        """Ask, if there is something to be asked.
 
         Raises
         ------
         RefusedError
             Nobody could be asked, or the answer was no.
         """
-        space = self.task.pspace
-        if len(space) <= _MOST_UNASKED or self._is_planned():
-            return
-        size = len(space) * _BYTES_PER_NUMBER * (len(space.parameters) + _HIDDEN_NUMBERS)
-        folder = next(path for path in (self.workdir.path, *self.workdir.path.parents) if path.exists())
-        told = (
-            f"{self.task.name}: the space has {len(space):,} items. Record and result take at least "
-            f"{shown_bytes(2 * size)} ({shown_bytes(shutil.disk_usage(folder).free)} are free); at 1 ms an item they "
-            f"take {shown_seconds(len(space) * 1e-3 / self.n_workers)}, {self.n_workers} at a time."
-        )
-        if self._choices.confirm is None or not self._choices.confirm(told):
+        if told and (self._choices.confirm is None or not self._choices.confirm(told)):
             raise RefusedError(f"{told} Nothing was started. If so be it: {self.task.command(self.task.name, '--yes')}")
-
-    def _is_planned(self) -> bool:
-        """Whether the newest plan is of this space."""
-        try:
-            return Plan.read(self.workdir.plans / self.workdir.plan_ids()[-1]).space == self.task.pspace.digest
-        except (IndexError, TemporaryError):
-            return False
-
-    def _check_parameters(self) -> None:
-        for name, column in self.task.pspace.columns(0, _CHECKED_ROWS).items():
-            if column.dtype == object:
-                for value in column:
-                    cell(name, value, self.task.store.holds_objects)
 
     def _is_served(self, state: State) -> bool:
         """Whether the newest plan leaves nothing to plan."""
-        return state.fits() and not state.missing.any()
+        return state.fits() and not self._todo(state).any()
 
     def _accepts(self, state: State) -> list[str]:
         """Return the code digests whose rows are to count.
@@ -217,6 +198,10 @@ class Run:
                 continue
             if before.conflict and self.task.code not in before.accepts and len(accepts) == 1:
                 self._archive(accepts)
+            if self.selection.again:
+                self._retire(state)
+                self.selection = replace(self.selection, again=False)
+                continue
             if self._put_in_place(self._draft(state, accepts), state.newest):
                 return
         raise TemporaryError(f"{self.workdir.path}: other commands keep making plans. Try again when they are done")
@@ -234,12 +219,28 @@ class Run:
         parts = [path for path in self.workdir.part_paths() if read(path).header.get("code") not in accepts]
         self.workdir.archived(self.task.result, self.workdir.manifest, *parts)
 
+    def _retire(self, state: State) -> None:
+        """Put the rows of selected items that are done into the archive."""
+        if state.held:
+            raise RefusedError(
+                f"{self.task.name}: workers began to compute items of it. Type it again when they are done"
+            )
+        parts = [part for part in read_parts(self.workdir) if part.header.get("code") in state.accepts]
+        n = retire(self.workdir, parts, self._items_of, self.selection.done(state))
+        self._say(f"{self.task.name}: {n} rows put into {self.workdir.archive}")
+
+    def _items_of(self, part: Part) -> Indices:
+        """Return which items of the task's space the rows of a part are."""
+        if part.header.get("space") == self.task.pspace.digest:
+            return part.indices
+        return lookup_of(self.task)(part.keys)
+
     def _draft(self, state: State, accepts: list[str]) -> Draft:
         elsewhere = state.placement.elsewhere if state.placement is not None else []
         keys = np.concatenate([np.empty((0, 2), np.uint64), *(part.keys for part in elsewhere)])
         index = lookup_of(self.task)(keys)
         inside = index >= 0
-        todo = state.missing
+        todo = self._todo(state)
         return Draft(ranges_of(todo), self._sizes(todo), accepts, keys[inside], index[inside])
 
     def process(self, number: int) -> None:
@@ -298,6 +299,8 @@ class Run:
         return self._plan
 
     def _working(self) -> Work:
+        if self._worker is None:
+            raise TemporaryError(f"{self.task.name}: there is no worker to run it")
         if self._work is None:
             self._work = Work(self.task, self._current(), self._worker, self.n_workers, self._observer, self.progress)
         return self._work

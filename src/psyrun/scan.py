@@ -87,6 +87,23 @@ class Batch:
                 return self._cells(i, objects_ok) if dtype == VARIABLE else data
         return None
 
+    def kept(self, mask: npt.NDArray[np.bool_]) -> tuple[Array, bytes]:
+        """Return some of the rows as a record holds them: packed, and the bytes of their variable cells."""
+        with opened(self.path) as file:
+            rows = self.read(file, 0, self.n_rows)
+            tail = _exactly(file, self.path, self.tail[1], self.tail[0])
+        packed = rows[mask].copy()
+        variable = [f"c{i}" for i, (_, dtype, _) in enumerate(self.schema.columns) if dtype == VARIABLE]
+        if not variable:
+            return packed, b""
+        ends = rows[variable[-1]]
+        starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1]])
+        sizes = (ends - starts)[mask]
+        moved = starts[mask] - (np.cumsum(sizes) - sizes)
+        for name in variable:
+            packed[name] -= moved
+        return packed, b"".join(tail[a:b] for a, b in zip(starts[mask].tolist(), ends[mask].tolist(), strict=True))
+
     def _cells(self, i: int, objects_ok: bool) -> list[Any]:
         variable = [j for j, (_, dtype, _) in enumerate(self.schema.columns) if dtype == VARIABLE]
         with opened(self.path) as file:

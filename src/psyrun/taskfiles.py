@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "Print the names of the tasks.",
     "test": "Run one item of a task here and now, and print its result.",
     "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
+    "plan": "Print what a run would compute, and what that would cost.",
     "status": "Print how many items are done, failed, running and missing.",
     "logs": "Print what the items of a task printed.",
     "merge": "Write the finished items of a work directory into one file.",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from psyrun.commands.options import number_of_workers, selecting
 from psyrun.errors import NoSuchTaskError, TemporaryError
 from psyrun.interrupts import be_heard, be_over
 from psyrun.local import LocalWorker
-from psyrun.scheduler import available_cores
 from psyrun.state import State, look
 from psyrun.status import grouped
 from psyrun.taskfiles import COMMANDS
@@ -21,28 +21,28 @@ from psyrun.tasks import find_task, load_task
 
 if TYPE_CHECKING:
     from psyrun.run import Run
+    from psyrun.selection import Selection
 
 _SHOWN = 5
 
 
-def _number_of_workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    if value == "auto":
-        return available_cores()
-    if not value.isdecimal() or int(value) < 1:
-        raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number from 1")
-    return int(value)
-
-
 @click.command("run")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-n", "n_workers", metavar="N|auto", callback=_number_of_workers, help="How many items run at a time.")
+@click.option("-n", "n_workers", metavar="N|auto", callback=number_of_workers, help="How many items run at a time.")
 @click.option("--keep", is_flag=True, help="Keep rows that other code computed; run what is missing.")
 @click.option("--fresh", is_flag=True, help="Put rows that other code computed into the archive; compute them again.")
-@click.option("--yes", is_flag=True, help="Do not ask about a very large space.")
+@click.option("--yes", is_flag=True, help="Do not ask about a very large or long run.")
+@selecting
 @click.pass_obj
-def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: bool, fresh: bool, yes: bool) -> int:
+def command(
+    taskdir: Path,
+    names: tuple[str, ...],
+    n_workers: int | None,
+    keep: bool,
+    fresh: bool,
+    yes: bool,
+    selection: Selection,
+) -> int:
     """Compute the items of tasks that are missing, and merge all into one file a task."""
     if keep and fresh:
         raise click.UsageError("--keep and --fresh exclude each other")
@@ -56,7 +56,7 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, keep: 
         code = "keep" if keep else "fresh" if fresh else ""
         asks = sys.stdin.isatty() and sys.stdout.isatty()
         confirm = (lambda _: True) if yes else _confirm if asks else None
-        choices = Choices(n_workers, code, _ask if asks else None, confirm)
+        choices = Choices(n_workers, code, _ask if asks else None, confirm, selection)
         runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             run.prepare()
@@ -134,7 +134,8 @@ def _summary(run: Run) -> int:
         click.echo(f"\n{told} in {run.task.path.name}", err=True)
     if state.n_failed:
         click.echo(f"\n{state.n_failed} failed; {run.task.command(run.task.name)} tries them again", err=True)
-        return 1
+        if not run.selection or (state.failed & run.selection.chosen(state)).any():
+            return 1
     for item, why in list(state.left_out.items())[:_SHOWN]:
         click.echo(f"item {item} is done, but not in the file: {why}", err=True)
     if state.left_out:
@@ -145,7 +146,7 @@ def _summary(run: Run) -> int:
             err=True,
         )
         return 1
-    if not state.complete:
+    if not state.complete and not (run.selection and not run.selection.todo(state).any()):
         raise TemporaryError(
             f"{n - n_done} items were not computed; type the command again: {run.task.command(run.task.name)}"
         )

@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from psyrun.scheduler import available_cores
+
+
+def number_of_workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Check how many items are to run at a time."""
+    if value is None:
+        return None
+    if value == "auto":
+        return available_cores()
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number from 1")
+    return int(value)
+
+
+def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that select items; it is called with ``selection``."""
+
+    @functools.wraps(command)
+    def called(*args: Any, failed: bool, missing: bool, items: str, condition: str, again: bool, **kwargs: Any) -> Any:
+        from psyrun.selection import Selection
+
+        return command(*args, selection=Selection(failed, missing, items, condition, again), **kwargs)
+
+    for option in reversed(
+        (
+            click.option("--failed", is_flag=True, help="Only items that failed."),
+            click.option("--missing", is_flag=True, help="Only items that were not tried."),
+            click.option("--items", default="", metavar="LIST", help="Only these, such as 3,17,40-60."),
+            click.option("--where", "condition", default="", metavar="TEXT", help="Such as 'D > 3 and N == 50'."),
+            click.option("--again", is_flag=True, help="Also items that are done; their rows go to the archive."),
+        )
+    ):
+        called = option(called)
+    return called

@@ -126,8 +126,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _uniform(low: float, high: float, points: Points) -> Array:
-    # A rounded high - low may be too wide.
-    return np.minimum(low + points * (high - low), high)
+    return low + points * (high - low)
 
 
 def _whole(name: str, ppf: Callable[[Points], Any], points: Points) -> Array:

@@ -131,9 +131,27 @@ class TestLaws:
         assert len(space - space) == 0
         assert len(psyrun.pspace.missing(space + space, space)) == len(space)
         first = space.parameters[0]
+        gone = [row[first] for row in rows[::2]]
+        assert list(space - Param(**{first: gone})) == [row for row in rows if row[first] not in gone]
         assert list(space.where(lambda **row: row[first] == rows[0][first])) == [
             row for row in rows if row[first] == rows[0][first]
         ]
+
+
+def test_a_row_is_the_callers_own() -> None:
+    """Changing a list that was chosen changes no other row."""
+    space = Random(9, seed=1, x=Choice([[1], [2, 3]]))
+    before = copy.deepcopy(list(space))
+    for row in [*space, *(space[i] for i in range(9)), {"x": space["x"][0]}]:
+        row["x"].append("spoilt")
+    assert list(space) == before
+
+
+@every_kind
+def test_many_rows_are_iterated_in_pieces(kind: Any) -> None:
+    """None is lost between them."""
+    space = kind(40_000, seed=1, x=(0, 1))
+    assert [row["x"] for row in space] == space["x"].tolist()
 
 
 class TestRepeat:

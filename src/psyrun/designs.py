@@ -78,7 +78,7 @@ class Stream:
         return np.argsort(self.words(np.arange(n)))
 
 
-def _inside(bits: Bits) -> Points:
+def inside(bits: Bits) -> Points:
     """Return the middles of intervals of 2**-52."""
     points: Points = (bits.astype(np.float64) + 0.5) * 2.0**-_BITS
     return points
@@ -92,7 +92,7 @@ class Independent:
 
     def at(self, numbers: Indices) -> Points:
         """Return the points of these numbers."""
-        return _inside(self._stream.words(numbers) >> np.uint64(64 - _BITS))
+        return inside(self._stream.words(numbers) >> np.uint64(64 - _BITS))
 
 
 class SobolDimension:
@@ -120,7 +120,7 @@ class SobolDimension:
         bits = np.full(gray.shape, self._shift)
         for digit in range(int(gray.max(initial=0)).bit_length()):
             bits ^= (gray >> np.uint64(digit) & _ONE) * self._directions[digit]
-        return _inside(bits)
+        return inside(bits)
 
 
 def direction_numbers(dimension: int) -> list[int]:

@@ -17,12 +17,12 @@ SOURCE = Path(psyrun.__file__).parent
 # Each imports only what stands before it.
 ORDER = [
     *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams"),
-    *("axes", "pspace", "exact", "conditions", "select", "store", "mapper", "backend", "scheduler", "digest"),
-    *("draws", "options", "taskfiles", "workdir", "claims", "cells", "parts", "scan", "tasks", "plan"),
-    *("record", "gather", "collect", "provenance", "processes", "recorder", "child", "holdings", "streak"),
-    *("watch", "supervisor", "worker", "local", "progress", "state", "results", "status", "selection"),
-    *("retire", "forecast", "questions", "work", "run", "steps", "commands", "cli", "program", "__main__"),
-    *("testing"),
+    *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
+    *("mapper", "backend", "scheduler", "digest", "draws", "options", "taskfiles", "workdir", "claims"),
+    *("cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect", "provenance", "processes"),
+    *("recorder", "child", "holdings", "streak", "watch", "supervisor", "worker", "local", "progress"),
+    *("state", "results", "status", "selection", "retire", "forecast", "questions", "work", "run", "steps"),
+    *("commands", "cli", "program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]
@@ -34,6 +34,7 @@ DOORS = {
     "joblib": ["mapper"],
     "h5py": ["store.h5", "store.table", "store.trust"],
     "rich": ["progress"],
+    "scipy": ["quantiles"],
     "threadpoolctl": ["child"],
     "tables": ["store.table"],
     "pickle": ["cells", "store.pickle", "testing.safety"],

@@ -15,6 +15,11 @@ __version__ = "1.0.0.dev0"
 # Names are imported from their modules when first used: `psy-doit list` needs none of them.
 _MODULES = {
     "Param": "psyrun.pspace",
+    "Choice": "psyrun.sampling",
+    "LatinHypercube": "psyrun.sampling",
+    "Random": "psyrun.sampling",
+    "Repeat": "psyrun.sampling",
+    "Sobol": "psyrun.sampling",
     "map_pspace": "psyrun.mapper",
     "map_pspace_parallel": "psyrun.mapper",
     "map_pspace_hdd_backed": "psyrun.mapper",
@@ -35,14 +40,19 @@ _MODULES = {
 __all__ = [
     "AmbiguousOperationError",
     "AutodetectStore",
+    "Choice",
     "DistributeBackend",
     "H5Store",
     "ImmediateRun",
+    "LatinHypercube",
     "LoadBalancingBackend",
     "Multiprocessing",
     "NpzStore",
     "Param",
     "PickleStore",
+    "Random",
+    "Repeat",
+    "Sobol",
     "Sqsub",
     "TableStore",
     "load",
@@ -57,6 +67,7 @@ if TYPE_CHECKING:
     from psyrun.mapper import map_pspace, map_pspace_hdd_backed, map_pspace_parallel
     from psyrun.pspace import Param
     from psyrun.results import load
+    from psyrun.sampling import Choice, LatinHypercube, Random, Repeat, Sobol
     from psyrun.scheduler import ImmediateRun, Multiprocessing, Sqsub
     from psyrun.store import AutodetectStore, H5Store, NpzStore, PickleStore, TableStore
 

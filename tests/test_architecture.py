@@ -22,7 +22,7 @@ ORDER = [
     *("cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect", "provenance", "processes"),
     *("recorder", "child", "holdings", "streak", "watch", "supervisor", "worker", "local", "progress"),
     *("state", "results", "status", "selection", "retire", "forecast", "questions", "work", "run", "steps"),
-    *("commands", "cli", "program", "__main__", "testing"),
+    *("arguments", "commands", "cli", "program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]

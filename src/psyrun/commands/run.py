@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from psyrun.commands.options import number_of_workers, selecting
+from psyrun.arguments import number_of_workers, selecting
 from psyrun.errors import NoSuchTaskError, TemporaryError
 from psyrun.interrupts import be_heard, be_over
 from psyrun.local import LocalWorker

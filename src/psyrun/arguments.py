@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of the command line that several commands share."""
 
 from __future__ import annotations
 

@@ -18,11 +18,12 @@ SOURCE = Path(psyrun.__file__).parent
 ORDER = [
     *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams"),
     *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
-    *("mapper", "backend", "scheduler", "digest", "draws", "options", "taskfiles", "workdir", "claims"),
-    *("cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect", "provenance", "processes"),
-    *("recorder", "child", "holdings", "streak", "watch", "supervisor", "worker", "local", "progress"),
-    *("state", "results", "status", "selection", "retire", "forecast", "questions", "work", "run", "steps"),
-    *("arguments", "commands", "cli", "program", "__main__", "testing"),
+    *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
+    *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
+    *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor"),
+    *("worker", "local", "progress", "state", "results", "status", "selection", "retire", "forecast"),
+    *("questions", "work", "run", "steps", "arguments", "commands", "cli", "program"),
+    *("__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]

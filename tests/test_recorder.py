@@ -36,7 +36,7 @@ class Recorded:
         self.recorder.begin(keys, indices, {"x": indices * 0.5})
         self.recorder.resume(time.perf_counter())
 
-    def _count(self, failure: Failure, succeeded: int) -> None:
+    def _count(self, failure: Failure, succeeded: int, number: int) -> None:
         assert failure.type
         self.failed += 1
 

@@ -32,6 +32,8 @@ from psyrun.parts import Failure, Writer
 from psyrun.plan import Plan
 from psyrun.processes import FINISHED, PROBLEM, RAISED, READY, receive, send
 from psyrun.recorder import BUFFERED, CONSTANT, FAST, Recorder, may_wait, user_trace
+from psyrun.retries import class_of
+from psyrun.seeding import SEED, arguments, asked_for
 from psyrun.tasks import Task
 
 POSITION, DONE, FAILED = range(3)
@@ -113,9 +115,11 @@ class Child:
         self._warned: set[str] = set()
         self._recorder = Recorder(Writer(self._part, task.store.holds_objects), self._tell_failed)
         self._extra = self._set_up()
+        self._random = asked_for(task.execute, {*task.pspace.parameters, *self._extra})
+        self._seed: int = self._plan.content.get("seed", 0)
+        self._failed_at: list[tuple[int, str]] = []
         self._may_draw = task.may_draw
         self._timeout = self._plan.content.get("timeout")
-        self._execute = self._execute_with(self._extra)
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._became_copy
         )
@@ -158,8 +162,9 @@ class Child:
         if self._recorder.flush_if_free():
             os._exit(0)
 
-    def _tell_failed(self, failure: Failure, succeeded: int) -> None:
+    def _tell_failed(self, failure: Failure, succeeded: int, number: int) -> None:
         self._counters[FAILED] += 1
+        self._failed_at.append((self._first + number, class_of(failure.type)))
         with suppress(ConnectionError):
             send(self._channel, RAISED, [succeeded, failure.type, failure.where, failure.message[:_MOST_TOLD]])
 
@@ -169,9 +174,18 @@ class Child:
             _, (first, last) = message
             began = time.perf_counter()
             self._run_items(first, self._work.selection(first, last))
+            self._try_again(self._plan.retries)
             sys.stdout.flush()
             self._counters[POSITION] = -1
             send(self._channel, FINISHED, [time.perf_counter() - began, self._recorder.succeeded()])
+
+    def _try_again(self, left: Mapping[str, int]) -> None:
+        """Run items that failed once more, as far as there is budget left for failures of their class."""
+        failed, self._failed_at = self._failed_at, []
+        for position, what in failed:
+            if left[what]:
+                self._run_items(position, self._work.selection(position, position))
+                self._try_again({**left, what: left[what] - 1})
 
     def _run_items(self, position: int, at: Selection) -> None:
         """Run the items of these indices, which stand at consecutive positions of the work list.
@@ -180,14 +194,18 @@ class Child:
         are appended, every 20 ms.
         """
         space, recorder, counters = self._task.pspace, self._recorder, self._counters
-        execute, clock, constant = self._execute, time.perf_counter, CONSTANT
+        clock, constant = time.perf_counter, CONSTANT
         ends, columns = recorder.ends, recorder.columns
         keys: Lanes = space.item_keys_at(at)
         self._keys[: len(keys)] = keys
+        execute = self._execute_with(keys)
         seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
         n_seeded = len(seeds) if self._may_draw else 1
         given = {n: c for n, c in space.columns_at(at).items() if n not in self._excluded}
+        if self._random:
+            given[SEED] = np.full(len(keys), self._seed, dtype=np.uint64)
         recorder.begin(keys, indices_of(at), given)
+        self._first = position
         done = counters[DONE]
         began = oldest = clock()
         recorder.resume(began)
@@ -238,10 +256,14 @@ class Child:
         if self._timeout is not None:
             faulthandler.dump_traceback_later(self._timeout)
 
-    def _execute_with(self, extra: dict[str, Any]) -> Callable[..., Any]:
-        """Return execute, called with what setup returned too."""
+    def _execute_with(self, keys: Lanes) -> Callable[..., Any]:
+        """Return execute, to be called once for each key: with what setup returned, and its random numbers, too."""
         execute: Callable[..., Any] = self._task.execute
-        return (lambda **assignment: execute(**assignment, **extra)) if extra else execute
+        extra = self._extra
+        if not self._random:
+            return (lambda **assignment: execute(**assignment, **extra)) if extra else execute
+        random = (arguments(self._random, self._seed, key) for key in keys.tolist())
+        return lambda **assignment: execute(**assignment, **extra, **next(random))
 
     def _before_fork(self) -> None:
         """Have SIGTERM wait until a process that user code forks is not taken for this one."""

@@ -13,6 +13,8 @@ from psyrun.arrays import plain
 from psyrun.backend import Backend, DistributeBackend
 from psyrun.errors import TaskError
 from psyrun.pspace import ParameterSpace
+from psyrun.retries import DEFAULTS as RETRIES
+from psyrun.retries import are_retries
 from psyrun.scheduler import ImmediateRun, Scheduler
 from psyrun.store import NpzStore, Store
 from psyrun.units import core_hours, seconds
@@ -169,6 +171,20 @@ OPTIONS: dict[str, Option] = {
             "a time such as '10m', '1h30m' or a number of seconds",
             _optional(_time),
             "How long an item may take; then its process is killed, and the item fails. Default: as long as it takes.",
+        ),
+        Option(
+            "seed",
+            "a whole number from 0",
+            lambda value: (_count(value) and value < 2**63) or (value == 0 and not isinstance(value, bool)),
+            "With the item's key it makes the random numbers of an execute that takes rng or seed_sequence.",
+            0,
+        ),
+        Option(
+            "retries",
+            f"a dict of whole numbers from 0 for {', '.join(map(repr, RETRIES))}",
+            are_retries,
+            "How often what fails in a run is tried again in that run.",
+            {},
         ),
         Option(
             "confirm_above",

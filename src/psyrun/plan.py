@@ -21,6 +21,7 @@ from psyrun.claims import Claims, Process, Token
 from psyrun.errors import TemporaryError
 from psyrun.files import as_json, file_checksum, json_checksum, random_name, write_new
 from psyrun.keys import Lanes
+from psyrun.retries import budgets
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
 from psyrun.units import seconds
@@ -83,6 +84,8 @@ class Draft:
         Code digests whose rows count as done.
     placed_keys, placed_index : arrays, shape (m, 2) and (m,)
         Where rows recorded under another space stand in this one.
+    seed : int
+        Of the random numbers of items.
     """
 
     ranges: Indices
@@ -90,6 +93,7 @@ class Draft:
     accepts: list[str]
     placed_keys: Lanes
     placed_index: Indices
+    seed: int = 0
 
     def write(self, place: PlanPlace, task: Task, provenance: Mapping[str, Any]) -> None:
         """Write all files of the plan beside its place."""
@@ -111,6 +115,8 @@ class Draft:
             "n_chunks": len(self.sizes),
             "store": f"{type(task.store).__module__}:{type(task.store).__qualname__}",
             "timeout": seconds(task.options["timeout"]) if task.options["timeout"] is not None else None,
+            "seed": self.seed,
+            "retries": budgets(task.options["retries"]),
             "early_stop": task.options["early_stop"],
             "added": packed_values(task.options["added"]),
             "options": options,
@@ -156,6 +162,7 @@ class Plan:
         self.n_work: int = content["n_work"]
         self.n_chunks: int = content["n_chunks"]
         self.parameters: list[str] = content["parameters"]
+        self.retries = budgets(content.get("retries"))
         added: dict[str, str] = content.get("added", {})
         self.added = {name: value_of(base64.b85decode(text), False) for name, text in added.items()}
 

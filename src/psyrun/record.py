@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from psyrun.columns import HIDDEN
 from psyrun.keys import Lanes
 from psyrun.parts import VARIABLE, Failure, cause_of
 from psyrun.scan import Batch, Part, opened, read
@@ -128,7 +129,7 @@ class Placement:
     def lacking(self) -> dict[str, int]:
         """Return how many rows lack a column that others have, by column."""
         counts: Counter[str] = Counter()
-        names = self.names()
+        names = [name for name in self.names() if not name.startswith(HIDDEN)]
         for batch, items in self.batches:
             absent = [name for name in names if batch.schema.cells(name) is None]
             counts.update(dict.fromkeys(absent, int(np.count_nonzero(items >= 0))) if absent else {})

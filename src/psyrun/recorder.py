@@ -45,7 +45,7 @@ class Recorder:
     ----------
     writer : Writer
     failed : callable
-        Called after each failure was appended: with it, and with how many rows were since the one before.
+        Called after each failure was appended: with it, how many rows were since the one before, and the item's number.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Recorder:
         Whether nobody sees to what waits, if no flush comes; then call `wake`.
     """
 
-    def __init__(self, writer: Writer, failed: Callable[[Failure, int], None]):
+    def __init__(self, writer: Writer, failed: Callable[[Failure, int, int], None]):
         self._writer = writer
         self._failed = failed
         self.ends: list[float] = []
@@ -93,12 +93,12 @@ class Recorder:
         """Record that an item raised."""
         self.flush()
         with self._lock:
-            self._fail(self._failure(error, number, self._began, ended))
+            self._fail(self._failure(error, number, self._began, ended), number)
             self._number = number + 1
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: Failure, number: int) -> None:
         self._writer.fail(failure)
-        self._failed(failure, self.succeeded())
+        self._failed(failure, self.succeeded(), number)
 
     def succeeded(self) -> int:
         """Return how many rows were appended since the last call, or the last failure."""
@@ -155,7 +155,7 @@ class Recorder:
             self._writer.rows(system, outputs, {name: column[at] for name, column in self._given.items()})
         except UnsupportedValueError as error:
             if n == 1:
-                self._fail(self._failure(error, number, *times))
+                self._fail(self._failure(error, number, *times), number)
                 return
             for i in range(n):
                 self._write(number + i, times[i : i + 2], [column[i : i + 1] for column in columns])

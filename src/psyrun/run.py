@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from psyrun.plan import Draft, Indices, Mask, Plan, ranges_of
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
 from psyrun.questions import check_parameters, check_python, check_selection, cost_of, size_of
-from psyrun.record import read_parts
+from psyrun.record import Placement, read_parts
 from psyrun.retire import retire
 from psyrun.scan import Part, read
 from psyrun.selection import Selection
@@ -47,6 +48,7 @@ class Choices:
     code: str = ""
     ask: AskAboutCode | None = None
     confirm: Callable[[str], bool] | None = None
+    new_seed: bool = False
     selection: Selection = field(default_factory=Selection)
 
 
@@ -241,7 +243,10 @@ class Run:
         index = lookup_of(self.task)(keys)
         inside = index >= 0
         todo = self._todo(state)
-        return Draft(ranges_of(todo), self._sizes(todo), accepts, keys[inside], index[inside])
+        seed = int.from_bytes(os.urandom(8)) >> 1 if self._choices.new_seed else self.task.options["seed"]
+        if self._choices.new_seed:
+            self._say(f"{self.task.name}: seed {seed}")
+        return Draft(ranges_of(todo), self._sizes(todo), accepts, keys[inside], index[inside], seed)
 
     def process(self, number: int) -> None:
         """Return when a chunk of the plan is worked on to its end."""
@@ -249,6 +254,18 @@ class Run:
 
     def merge(self) -> None:
         """Return when all items are worked on, by whomever, and the result is in place."""
+        self._see_to_all()
+        placement = merge(self.workdir, self._current(), self.task, lookup_of(self.task))
+        for _ in range(self._current().retries["unreadable"]):
+            if self.stopped or not self.plans or not self._are_unreadable(placement):
+                break
+            self._say(f"{self.task.name}: rows of this run cannot be read; computing them again")
+            self._plan_again()
+            self._see_to_all()
+            placement = merge(self.workdir, self._current(), self.task, lookup_of(self.task))
+
+    def _see_to_all(self) -> None:
+        """Return when all items are worked on, by whomever."""
         for _ in range(_MOST_PLANS if self.works and not self.stopped else 0):
             if self.plans or self.joins:
                 self._working().wait_for_all()
@@ -257,7 +274,14 @@ class Run:
             self._say(f"{self.task.name}: computing what was lost with another worker")
             self.plans = True
             self._plan_again()
-        merge(self.workdir, self._current(), self.task, lookup_of(self.task))
+
+    def _are_unreadable(self, placement: Placement) -> bool:
+        """Whether items of this command's plan have neither row nor failure, though all its chunks are done."""
+        plan = self._current()
+        planned = plan.work().mask(plan.tokens(), plan.n_items)
+        planned &= ~placement.done
+        planned[list(placement.failures)] = False
+        return bool(planned.any())
 
     def _lost_by_others(self) -> bool:
         """Wait for workers of earlier plans that hold items of this space; return whether they left any behind."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from psyrun.options import OPTIONS, resolved, slip
 from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
+from psyrun.seeding import asked_for
 from psyrun.store import Store
 from psyrun.taskfiles import CONFIG, NAME, TASKDIR, task_names, task_path
 from psyrun.workdir import Workdir
@@ -112,10 +114,19 @@ class Task:
     @cached_property
     def code(self) -> str:
         """The code digest."""
+        file_dep = self.options["file_dep"]
         try:
-            return code_digest(self.source, self.config, str(self.path), self.options["file_dep"], sys.path, self.cwd)
+            digest = code_digest(self.source, self.config, str(self.path), file_dep, sys.path, self.cwd)
         except OSError as error:
             raise TaskError(f"{self.path}: file_dep: {_shown(Path(error.filename))}: {error.strerror}") from error
+        if not self.random:
+            return digest
+        return blake2b(f"{digest} {self.options['seed']}".encode(), digest_size=16).hexdigest()
+
+    @property
+    def random(self) -> tuple[str, ...]:
+        """Which of the random arguments execute takes, see `psyrun.seeding`."""
+        return asked_for(self.execute, self.pspace.parameters)
 
     @property
     def may_draw(self) -> bool:
@@ -212,8 +223,8 @@ def _check_added(task: Task) -> None:
 
 def _check_signatures(task: Task) -> None:
     """Call nothing, but see whether execute takes the parameters, and setup a number."""
-    given = dict.fromkeys(task.pspace.parameters)
-    what = f"the parameters of pspace ({', '.join(given)})"
+    given = dict.fromkeys((*task.pspace.parameters, *task.random))
+    what = f"the parameters of pspace ({', '.join(task.pspace.parameters)})"
     if task.setup is None:
         _check_call("execute", task.execute, what, lambda signature: signature.bind(**given))
         return

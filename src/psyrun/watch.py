@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,6 @@ from psyrun.processes import ending
 from psyrun.units import shown_seconds
 
 Counters = npt.NDArray[np.int64]
-
-_MOST_CHARGES = 3
 
 
 def shared_counters(n: int) -> Counters:
@@ -80,7 +79,7 @@ class Watch:
         self._plan = plan
         self._counters = counters
         self._keys = keys
-        self._charges: dict[int, int] = {}
+        self._charges: Counter[tuple[int, str]] = Counter()
         self.timeout: float | None = plan.content.get("timeout")
 
     def overdue(self, children: Iterable[ChildProcess]) -> list[ChildProcess]:
@@ -106,7 +105,8 @@ class Watch:
     def blamed(self, child: ChildProcess, status: int) -> Failure | None:
         """Charge the end of a process to its item; return a failure if that is given up now.
 
-        That is after three deaths, or if it was killed because its time was over.
+        That is when it was tried again as often as its plan has it, by default after the third death, and the first
+        time that it was killed because its time was over.
         """
         position = self._in_hand(child)
         if position < 0 or child.work is None:
@@ -115,15 +115,17 @@ class Watch:
         logs = f"psy-doit logs {self._plan.content['task']}"
         if child.overdue and not watched:  # it was done with the other just before it was killed
             return None
+        what = "time limit" if child.overdue else "crash"
+        self._charges[position, what] += 1
+        times = self._charges[position, what]
+        if times <= self._plan.retries[what]:
+            return None
         if child.overdue:
             limit = shown_seconds(self.timeout or 0.0)
             kind, told = "TimeLimit", f"was killed after {limit} (timeout). Where it was: {logs}"
         else:
-            self._charges[position] = self._charges.get(position, 0) + 1
-            if self._charges[position] < _MOST_CHARGES:
-                return None
             kind = f"Crash ({ending(status)})"
-            told = f"the process ended {_MOST_CHARGES} times in this item"
+            told = f"the process ended {times} times in this item" if times > 1 else "the process ended in this item"
             if os.WIFSIGNALED(status):
                 killed = os.WTERMSIG(status) == signal.SIGKILL
                 told += "; a system that is out of memory does that" if killed else f". Where: {logs}"

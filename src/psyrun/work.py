@@ -16,7 +16,6 @@ from psyrun.plan import Plan
 from psyrun.progress import Progress
 from psyrun.tasks import Task
 
-_MOST_RESTARTS = 5
 _POLL = 0.5
 
 
@@ -109,7 +108,7 @@ class Work:
             raise self._problem
         self._restarts += 1  # also when it found nothing to claim, so that no trouble makes this go round for ever
         name = self._task.name
-        if self._restarts > _MOST_RESTARTS:
+        if self._restarts > self._plan.retries["lost"]:
             raise TemporaryError(
                 f"{name}: the worker ended {self._restarts} times (status {status}) without finishing a chunk. "
                 f"What it finished is on record; see {self._task.command('logs', name)}, then run it again"

@@ -32,6 +32,7 @@ _SHOWN = 5
 @click.option("--keep", is_flag=True, help="Keep rows that other code computed; run what is missing.")
 @click.option("--fresh", is_flag=True, help="Put rows that other code computed into the archive; compute them again.")
 @click.option("--yes", is_flag=True, help="Do not ask about a very large or long run.")
+@click.option("--new-seed", is_flag=True, help="Draw other random numbers than the task's seed gives.")
 @selecting
 @click.pass_obj
 def command(
@@ -41,6 +42,7 @@ def command(
     keep: bool,
     fresh: bool,
     yes: bool,
+    new_seed: bool,
     selection: Selection,
 ) -> int:
     """Compute the items of tasks that are missing, and merge all into one file a task."""
@@ -56,7 +58,7 @@ def command(
         code = "keep" if keep else "fresh" if fresh else ""
         asks = sys.stdin.isatty() and sys.stdout.isatty()
         confirm = (lambda _: True) if yes else _confirm if asks else None
-        choices = Choices(n_workers, code, _ask if asks else None, confirm, selection)
+        choices = Choices(n_workers, code, _ask if asks else None, confirm, new_seed, selection)
         runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             run.prepare()

@@ -18,6 +18,7 @@ from psyrun.child import check_outputs, checked_extra
 from psyrun.collect import shown_assignment
 from psyrun.errors import TaskError
 from psyrun.recorder import user_trace
+from psyrun.seeding import arguments, asked_for
 from psyrun.tasks import Task, load_task
 
 
@@ -59,7 +60,8 @@ def _run(task: Task, item: int) -> dict[str, Any]:
     setup: Callable[[int], Any] = task.setup or (lambda _: None)
     assignment = task.pspace[item]
     given = assignment | checked_extra(setup(0), task.pspace.parameters)
-    outputs = task.execute(**given)
+    random = arguments(asked_for(task.execute, given), task.options["seed"], task.pspace.item_keys(item, item + 1)[0])
+    outputs = task.execute(**given, **random)
     check_outputs(outputs, assignment)
     row = {**given, **outputs}
     excluded = set(task.options["exclude_from_result"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from psyrun import scan
+from psyrun import recorder, scan
 from psyrun.errors import TemporaryError
 from psyrun.parts import Failure, Writer
 from psyrun.recorder import BUFFERED, Recorder, may_wait
@@ -190,3 +190,28 @@ def test_values_that_do_not_change_may_wait(value: Any) -> None:
 def test_values_that_may_change_are_written_at_once(value: Any) -> None:
     """User code may use them again."""
     assert not may_wait(value)
+
+
+def test_rows_of_an_interrupted_append_never_mix_with_later_ones(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler of the task raises after some columns were taken and others were not: nothing follows."""
+    recorded.recorder.expect(("a", "b", "c"))
+    for i in range(3):
+        recorded.add(i, i, i)
+    taken = recorder._taken
+    calls = []
+
+    def interrupted(values: list[Any], n: int) -> list[Any]:
+        calls.append(n)
+        if len(calls) == 3:
+            raise ValueError("late")
+        return taken(values, n)
+
+    monkeypatch.setattr(recorder, "_taken", interrupted)
+    with pytest.raises(ValueError, match="late"):
+        recorded.recorder.flush()
+    recorded.add(7, 7, 7)
+    with pytest.raises(TemporaryError, match="signal handler"):
+        recorded.recorder.flush()
+    assert recorded.rows() == []

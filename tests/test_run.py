@@ -210,7 +210,7 @@ def test_items_of_a_crashing_process_are_told_apart(project: Project) -> None:
         """,
     )
     done = project.run("t", status=1)
-    assert "exited with status 9" in done.stderr
+    assert "Crash (exit status 9)" in done.stderr
     with pytest.warns(UserWarning, match="9 of 10"):
         assert project.result("t")["x"].tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     told = project.status("t")

@@ -36,11 +36,12 @@ from psyrun.retries import class_of
 from psyrun.seeding import SEED, arguments, asked_for
 from psyrun.tasks import Task
 
-POSITION, DONE, FAILED = range(3)
+POSITION, DONE, FAILED, RECORDING = range(4)
 """Columns of the counters that a child shares with its supervisor and the command."""
 MOST_BLOCK = 2**16
 """How many items a block has at most."""
 _MOST_TOLD = 500
+_MOST_SECONDS = 1e8
 
 
 def preload() -> None:
@@ -63,8 +64,8 @@ class Child:
         To the supervisor.
     part : int
         Open descriptor of the part, its header written.
-    counters : array of int64, shape (3,)
-        Shared memory: position in hand, items done, items failed.
+    counters : array of int64, shape (4,)
+        Shared memory: position in hand, items done, items failed, whether finished items are being recorded.
     keys : array of uint64, shape (MOST_BLOCK, 2)
         Shared memory: the keys of the items of the block in hand.
     """
@@ -96,7 +97,8 @@ class Child:
             status = 70
         finally:
             for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+                with suppress(Exception):
+                    stream.flush()
             os._exit(status)
 
     def _prepare(self) -> None:
@@ -104,7 +106,8 @@ class Child:
 
         from psyrun.scheduler import available_cores
 
-        faulthandler.enable()  # says in the log where it was, if it crashes
+        self._log = os.dup(2)  # user code may close the other, or put something else in its place
+        faulthandler.enable(self._log)  # says in the log where it was, if it crashes
         os.chdir(self._plan.content["cwd"])
         np.random.seed()  # with a state of its own: that of the process it was forked from is every child's
         task = self._plan.task()
@@ -173,9 +176,11 @@ class Child:
         while (message := receive(self._channel)) is not None:
             _, (first, last) = message
             began = time.perf_counter()
+            self._block_first = first
             self._run_items(first, self._work.selection(first, last))
             self._try_again(self._plan.retries)
-            sys.stdout.flush()
+            with suppress(Exception):  # it is the user's
+                sys.stdout.flush()
             self._counters[POSITION] = -1
             send(self._channel, FINISHED, [time.perf_counter() - began, self._recorder.succeeded()])
 
@@ -193,19 +198,10 @@ class Child:
         This is the loop that short items spend their time in: what need not be done for each is done when the rows
         are appended, every 20 ms.
         """
+        execute, seeds = self._begin(position, at)
         space, recorder, counters = self._task.pspace, self._recorder, self._counters
-        clock, constant = time.perf_counter, CONSTANT
-        ends, columns = recorder.ends, recorder.columns
-        keys: Lanes = space.item_keys_at(at)
-        self._keys[: len(keys)] = keys
-        execute = self._execute_with(keys)
-        seeds = (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
+        clock, constant, ends, columns = time.perf_counter, CONSTANT, recorder.ends, recorder.columns
         n_seeded = len(seeds) if self._may_draw else 1
-        given = {n: c for n, c in space.columns_at(at).items() if n not in self._excluded}
-        if self._random:
-            given[SEED] = np.full(len(keys), self._seed, dtype=np.uint64)
-        recorder.begin(keys, indices_of(at), given)
-        self._first = position
         done = counters[DONE]
         began = oldest = clock()
         recorder.resume(began)
@@ -224,6 +220,7 @@ class Child:
                     columns = recorder.columns
             except BaseException as error:  # sys.exit() in execute ends the item, not the worker
                 self._end_copy(1)
+                self._usual = None  # it may have been raised by a signal handler, while the names were changed
                 recorder.fail(i, clock(), error)
                 late = True
             else:
@@ -238,7 +235,9 @@ class Child:
                 ends.append(ended)
                 began = ended
             if late:
+                counters[RECORDING] = 1
                 recorder.flush()
+                counters[RECORDING] = 0
                 counters[DONE] = done + i + 1
                 if self._stopping or os.getppid() != self._supervisor:
                     os._exit(0)
@@ -254,7 +253,20 @@ class Child:
     def _say_where_in_time(self) -> None:
         """Have the log say where an item is when its time is over. No signal does that: it would disturb what waits."""
         if self._timeout is not None:
-            faulthandler.dump_traceback_later(self._timeout)
+            faulthandler.dump_traceback_later(min(self._timeout, _MOST_SECONDS), file=self._log)
+
+    def _begin(self, position: int, at: Selection) -> tuple[Callable[..., Any], list[int]]:
+        """Say which items come next; return what to call for each, and seeds for the global generators."""
+        space = self._task.pspace
+        keys: Lanes = space.item_keys_at(at)
+        place = position - self._block_first
+        self._keys[place : place + len(keys)] = keys
+        given = {n: c for n, c in space.columns_at(at).items() if n not in self._excluded}
+        if self._random:
+            given[SEED] = np.full(len(keys), self._seed, dtype=np.uint64)
+        self._recorder.begin(keys, indices_of(at), given)
+        self._first = position
+        return self._execute_with(keys), (keys[:, 0] & np.uint64(0xFFFFFFFF)).tolist()
 
     def _execute_with(self, keys: Lanes) -> Callable[..., Any]:
         """Return execute, to be called once for each key: with what setup returned, and its random numbers, too."""

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from psyrun.child import DONE, FAILED, POSITION, preload
+from psyrun.child import DONE, FAILED, POSITION, RECORDING, preload
 from psyrun.errors import PsyrunError, TemporaryError
 from psyrun.plan import Plan
-from psyrun.processes import adopt_orphans, die_with_parent, end_orphans, wait_for
+from psyrun.processes import RECORDING_GRACE, adopt_orphans, die_with_parent, end_orphans, wait_for
 from psyrun.supervisor import Supervisor
 from psyrun.watch import shared_counters
 from psyrun.workdir import Workdir
@@ -85,7 +85,7 @@ class LocalWorker:
         silent : dict, optional
             Workers known to be silent, see `psyrun.claims.Observer`.
         """
-        self._counters[:] = (-1, 0, 0)
+        self._counters[:] = (-1, 0, 0, 0)
         order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN)}
         order |= {"python": python, "silent": dict(silent or {})}
         try:
@@ -132,11 +132,15 @@ class LocalWorker:
     def stop(self) -> None:
         """Have the worker put what is finished on record, hand back the rest, and end; kill it if it does not."""
         self._signal(signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while self.running and time.monotonic() < deadline:
+        began = time.monotonic()
+        while self.running and time.monotonic() - began < self._patience():
             if any(event.kind == "pid" for event in self.events(0.1)):
                 self._signal(signal.SIGTERM)  # it was only being started
         self._signal(signal.SIGKILL)
+
+    def _patience(self) -> float:
+        """Return how many seconds to wait for the worker's end: recording what is finished may take a while."""
+        return RECORDING_GRACE + _STOP_SECONDS if self._counters[:, RECORDING].any() else _STOP_SECONDS
 
     def kill(self) -> None:
         """End the worker at once. What is finished is on record, but for what the last 20 ms brought."""

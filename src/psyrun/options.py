@@ -272,6 +272,19 @@ def resolved(given: Mapping[str, Any], task: str) -> dict[str, Any]:
     return values
 
 
+NEWER = frozenset({"timeout", "early_stop", "confirm_above", "seed", "retries", "added"})
+"""Options that psyrun 0.8 did not have: a task file may use such a name for something of its own."""
+
+
+def own_constants(source: ast.Module) -> list[str]:
+    r"""Return the names of newer options that a task file itself reads: they are not meant for psyrun.
+
+    >>> own_constants(ast.parse("timeout = 3\ndef execute(x): return solve(x, timeout)"))
+    ['timeout']
+    """
+    return sorted({n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)} & NEWER)
+
+
 def slip(source: ast.Module) -> tuple[int, str, str] | None:
     """Return line, name and option for the first global that nothing reads and that is one slip from an option."""
     read = {n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

@@ -86,6 +86,8 @@ class Draft:
         Where rows recorded under another space stand in this one.
     seed : int
         Of the random numbers of items.
+    n_done : int
+        Items that have rows already.
     """
 
     ranges: Indices
@@ -94,6 +96,7 @@ class Draft:
     placed_keys: Lanes
     placed_index: Indices
     seed: int = 0
+    n_done: int = 0
 
     def write(self, place: PlanPlace, task: Task, provenance: Mapping[str, Any]) -> None:
         """Write all files of the plan beside its place."""
@@ -116,6 +119,7 @@ class Draft:
             "store": f"{type(task.store).__module__}:{type(task.store).__qualname__}",
             "timeout": seconds(task.options["timeout"]) if task.options["timeout"] is not None else None,
             "seed": self.seed,
+            "n_done": self.n_done,
             "retries": budgets(task.options["retries"]),
             "early_stop": task.options["early_stop"],
             "added": packed_values(task.options["added"]),

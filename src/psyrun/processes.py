@@ -17,6 +17,9 @@ from typing import Any
 READY, BLOCK, FINISHED, RAISED, PROBLEM = range(5)
 """Kinds of messages between a supervisor and its children."""
 
+RECORDING_GRACE = 60.0
+"""Seconds that a process gets to record what is finished, when it is told to end."""
+
 _HEAD = struct.Struct("<BI")
 
 
@@ -92,6 +95,18 @@ def wait_for(pid: int) -> int:
         found, status = os.waitpid(-1, 0)
         if found == pid:
             return status
+
+
+def end_family(pid: int) -> None:
+    """Kill a child process that was not waited for, and what it started, in sessions of their own too."""
+    family = [pid]
+    for member in family:
+        with suppress(OSError):
+            for thread in Path(f"/proc/{member}/task").iterdir():
+                family += map(int, (thread / "children").read_text().split())
+    for member in family:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(member, signal.SIGKILL)
 
 
 def end_orphans() -> None:

@@ -83,7 +83,8 @@ class Recorder:
         """Say what the outputs of the next items are; there are new columns then."""
         if names != self._names:
             self.flush()
-            self._names, self.columns = names, [[] for _ in names]
+            self.columns = [[] for _ in names]  # first: a signal handler of the task may raise in between
+            self._names = names
 
     def resume(self, now: float) -> None:
         """Say that the next item begins now; nothing may wait."""
@@ -126,17 +127,20 @@ class Recorder:
         n = len(self.ends)
         if not n:
             return
-        times = [self._began, *_taken(self.ends, n)]
-        columns = [_taken(column, n) for column in self.columns]
         number = self._number
-        self._number, self._began = number + n, times[-1]
         try:
+            times = [self._began, *_taken(self.ends, n)]
+            columns = [_taken(column, n) for column in self.columns]
+            self._number, self._began = number + n, times[-1]
             self._write(number, times, columns)
         except TemporaryError as error:
             self._error = error
             raise
         except BaseException as error:  # whatever it is: these rows are not on record, and no others may follow
-            self._error = TemporaryError(f"finished items could not be recorded: {error!r}")
+            self._error = TemporaryError(
+                f"finished items could not be recorded: {error!r}. (Does a signal handler of the task raise that after "
+                "execute has returned?)"
+            )
             raise
 
     def _write(self, number: int, times: list[float], columns: list[list[Any]]) -> None:

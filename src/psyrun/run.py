@@ -246,7 +246,10 @@ class Run:
         seed = int.from_bytes(os.urandom(8)) >> 1 if self._choices.new_seed else self.task.options["seed"]
         if self._choices.new_seed:
             self._say(f"{self.task.name}: seed {seed}")
-        return Draft(ranges_of(todo), self._sizes(todo), accepts, keys[inside], index[inside], seed)
+        # Untried ones first: a run that stops early is to get further each time.
+        ranges = np.concatenate([ranges_of(todo & ~state.failed), ranges_of(todo & state.failed)])
+        n_done = int(np.count_nonzero(state.done))
+        return Draft(ranges, self._sizes(todo), accepts, keys[inside], index[inside], seed, n_done)
 
     def process(self, number: int) -> None:
         """Return when a chunk of the plan is worked on to its end."""

@@ -26,7 +26,7 @@ def asked_for(execute: Callable[..., Any], taken: Collection[str]) -> tuple[str,
         Names that are given something else: parameters, and what setup returns.
     """
     try:
-        parameters = inspect.signature(execute).parameters
+        parameters = inspect.signature(execute, follow_wrapped=False).parameters
     except (TypeError, ValueError):  # a builtin that does not tell
         return ()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -11,7 +11,7 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
 from psyrun.collect import is_ours, result_kind
-from psyrun.errors import TemporaryError, trouble
+from psyrun.errors import TaskError, TemporaryError, trouble
 from psyrun.keys import Lanes, extended, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, packed_values, unpacked_mask
@@ -143,6 +143,10 @@ def look(
     """
     try:
         return _looked(task, observer, accepts, rows)
+    except MemoryError as error:
+        raise TaskError(
+            f"{task.name}: a space of {len(task.pspace):,} items does not fit into the memory of this machine"
+        ) from error
     except OSError as error:
         raise trouble(error.filename or task.workdir.path, error) from error
 
@@ -299,7 +303,7 @@ def _add_running(state: State, found: list[Held], lookup: Lookup) -> None:
             items = _held_items(state.task, plan, tokens, lookup)
             if items is None:
                 state.unknown += pairs
-            elif items.any():
+            elif (items & ~state.done).any():
                 state.held += pairs
                 state.running |= items
 

@@ -16,13 +16,15 @@ class Streak:
     ----------
     n_workers : int
         How many items run at a time: so many first ones, and at least 3, must fail alike before none is tried any more.
+    any_succeeded : bool
+        Whether items were computed before, by this code.
     """
 
-    def __init__(self, n_workers: int):
+    def __init__(self, n_workers: int, any_succeeded: bool = False):
         self._first = max(_FIRST, n_workers)
         self._cause: tuple[str, str] | None = None
         self._length = 0
-        self._any_succeeded = False
+        self._any_succeeded = any_succeeded
 
     def succeeded(self, n: int) -> None:
         """Note that so many items were computed."""

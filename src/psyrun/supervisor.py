@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from psyrun.child import FAILED, MOST_BLOCK, POSITION, Child
+from psyrun.child import FAILED, MOST_BLOCK, POSITION, RECORDING, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
 from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Holdings
@@ -30,7 +30,9 @@ from psyrun.processes import (
     PROBLEM,
     RAISED,
     READY,
+    RECORDING_GRACE,
     die_with_parent,
+    end_family,
     end_group,
     ending,
     reap,
@@ -39,7 +41,7 @@ from psyrun.processes import (
 )
 from psyrun.streak import Streak
 from psyrun.units import shown_bytes
-from psyrun.watch import ChildProcess, Counters, Watch, shared_keys
+from psyrun.watch import TIME_LIMIT, ChildProcess, Counters, Watch, shared_keys
 from psyrun.workdir import Workdir
 
 _BLOCK_SECONDS = 0.05
@@ -47,6 +49,13 @@ _MOST_STARTS = 3
 _SYNC_SECONDS = 5.0
 _GRACE = 0.5
 _MOST_LOG = 64_000_000
+
+
+def _has_news(channel: socket.socket) -> bool:
+    """Whether there is something to receive; `select` takes no descriptors above 1023."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Supervisor:
@@ -58,7 +67,7 @@ class Supervisor:
     plan : Plan
     n_children : int
         How many items run at a time.
-    counters : array of int64, shape (n_children, 3)
+    counters : array of int64, shape (n_children, 4)
         Shared memory that shows what the children do.
     notify : int
         Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``.
@@ -92,7 +101,8 @@ class Supervisor:
         self._next_sync = 0.0
         self._next_trim = 0.0
         self._seconds_per_item = 0.0
-        self._streak = Streak(n_children) if plan.content.get("early_stop", True) else None
+        went_well = bool(plan.content.get("n_done"))
+        self._streak = Streak(n_children, went_well) if plan.content.get("early_stop", True) else None
         self._stop = False
         self._status = 0
         self._own_part: Writer | None = None
@@ -112,7 +122,6 @@ class Supervisor:
             while not self._stop and self._children:
                 if self._beat.overdue() > ttl_seconds():  # a stopped process, or a suspended laptop
                     self._holdings.check_still_ours()
-                    self._watch.anew(self._children.values())
                 self._beat.beat()
                 self._sync_in_time()
                 self._trim_log()
@@ -122,7 +131,7 @@ class Supervisor:
                     else:
                         self._hear(ready.data)
                 for child in self._watch.overdue(self._children.values()):
-                    os.kill(child.pid, signal.SIGKILL)
+                    end_family(child.pid)
                 self._bury_the_dead()
                 self._deal()
                 if os.getppid() != self._parent:
@@ -174,7 +183,7 @@ class Supervisor:
         part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         Writer(part).header(self._header(number, count))
         ours, theirs = socket.socketpair()
-        self._counters[number, POSITION] = -1
+        self._counters[number, [POSITION, RECORDING]] = -1, 0
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -230,8 +239,8 @@ class Supervisor:
         kind, content = message
         if kind == READY:
             child.ready = True
-            self._starts_failed = 0
         elif kind == FINISHED:
+            self._starts_failed = 0
             seconds, succeeded = content
             self._succeeded(succeeded)
             self._finished(child, seconds)
@@ -267,7 +276,7 @@ class Supervisor:
                     continue
                 child.ended = status
             # What it said before it ended comes first.
-            if not select.select([child.channel], [], [], 0)[0]:
+            if not _has_news(child.channel):
                 self._bury(child, child.ended)
 
     def _bury(self, child: ChildProcess, status: int) -> None:
@@ -278,11 +287,13 @@ class Supervisor:
         if child.work is not None:
             holding, block = child.work
             failure = self._watch.blamed(child, status)
+            if self._counters[child.number, POSITION] < 0:  # before the first of its items
+                self._starts_failed += 1
             if failure is not None:
                 self._writer().fail(failure)
                 self._counters[child.number, FAILED] += 1
             self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
-            if failure is not None:
+            if failure is not None and failure.type != TIME_LIMIT:  # to go on after such is what the limit is for
                 self._failed(failure.type, failure.where, failure.message)
         else:
             self._starts_failed += 1
@@ -371,10 +382,11 @@ class Supervisor:
         for child in self._children.values():
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE
+        now = time.monotonic()
         for child in self._children.values():
             if child.ended is None:
-                reap(child.pid, deadline)
+                recording = self._counters[child.number, RECORDING]
+                reap(child.pid, now + (RECORDING_GRACE if recording else _GRACE))
             end_group(child.pid)
             with suppress(OSError):
                 os.fsync(child.part)

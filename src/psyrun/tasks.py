@@ -25,7 +25,7 @@ from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
 from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, UnsupportedValueError, text_of
 from psyrun.keys import assignment_key
-from psyrun.options import OPTIONS, resolved, slip
+from psyrun.options import NEWER, OPTIONS, own_constants, resolved, slip
 from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
@@ -52,6 +52,8 @@ class Task:
         A value for every option of `psyrun.options.OPTIONS`.
     cwd : Path
         The directory where relative paths start.
+    own : list of str
+        Names of options that the file uses for something of its own.
     directory : str
         Where the task file left the process that ran it; execute is called there.
     """
@@ -62,6 +64,7 @@ class Task:
     config: str
     options: dict[str, Any]
     cwd: Path
+    own: Sequence[str] = ()
     directory: str = ""
 
     @property
@@ -175,12 +178,16 @@ def load_task(name: str, taskdir: Path) -> Task:
         _check_owner(place)
     config_source = _text(config) if _is_there(config) else ""
     here = Path.cwd()
+    streams = sys.stdout, sys.stderr
     try:
         task = task_from_source(name, path.absolute(), _text(path), config_source, here)
         with suppress(OSError):  # it may be gone
             task.directory = str(Path.cwd())
     finally:
         os.chdir(here)
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+            if not stream.closed:
+                setattr(sys, name, stream)
     return task
 
 
@@ -196,7 +203,9 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     shown = _shown(path)
     module = _run(source, path, f"task_{name}")
     try:
-        task = Task(name, path, source, config, resolved(defaults | vars(module), name), cwd)
+        own = own_constants(ast.parse(source)) if NEWER & vars(module).keys() else []
+        given = {key: value for key, value in vars(module).items() if key not in own}
+        task = Task(name, path, source, config, resolved(defaults | given, name), cwd, own)
         _check_parameters(task.pspace.parameters)
         _check_added(task)
         _check_signatures(task)
@@ -237,7 +246,7 @@ def _check_call(
     name: str, function: Callable[..., Any], what: str, bind: Callable[[inspect.Signature], object]
 ) -> None:
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # a builtin that does not tell
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.child import MOST_BLOCK, POSITION
+from psyrun.child import MOST_BLOCK, POSITION, RECORDING
 from psyrun.holdings import Block, Holding
 from psyrun.parts import Failure
 from psyrun.plan import Plan
@@ -24,10 +24,17 @@ from psyrun.units import shown_seconds
 
 Counters = npt.NDArray[np.int64]
 
+TIME_LIMIT = "TimeLimit"
+"""What the failure of an item is called that was killed after `timeout`."""
+
+_COUNTERS = 4
+_PAUSE = 2.0
+"""Seconds between two looks that only a pause of all processes explains."""
+
 
 def shared_counters(n: int) -> Counters:
     """Return n rows of counters in memory that forked processes share."""
-    return np.frombuffer(mmap.mmap(-1, max(n, 1) * 3 * 8), dtype=np.int64).reshape(-1, 3)
+    return np.frombuffer(mmap.mmap(-1, max(n, 1) * _COUNTERS * 8), dtype=np.int64).reshape(-1, _COUNTERS)
 
 
 def shared_keys(n: int) -> npt.NDArray[np.uint64]:
@@ -70,7 +77,7 @@ class Watch:
     Parameters
     ----------
     plan : Plan
-    counters : array of int64, shape (n_children, 3)
+    counters : array of int64, shape (n_children, 4)
     keys : array of uint64, shape (n_children, MOST_BLOCK, 2)
         Of the items of the block that each child has in hand.
     """
@@ -80,6 +87,7 @@ class Watch:
         self._counters = counters
         self._keys = keys
         self._charges: Counter[tuple[int, str]] = Counter()
+        self._looked = time.monotonic()
         self.timeout: float | None = plan.content.get("timeout")
 
     def overdue(self, children: Iterable[ChildProcess]) -> list[ChildProcess]:
@@ -88,19 +96,17 @@ class Watch:
             return []
         found = []
         now = time.monotonic()
+        pause = now - self._looked if now - self._looked > _PAUSE else 0.0
+        self._looked = now
         for child in children:
+            child.since += pause  # nobody knows how much of it they could use
             position = self._in_hand(child)
-            if position != child.position:
+            if position != child.position or self._counters[child.number, RECORDING]:
                 child.position, child.since = position, now
             elif position >= 0 and now - child.since > self.timeout and child.ended is None and not child.overdue:
                 child.overdue = True
                 found.append(child)
         return found
-
-    def anew(self, children: Iterable[ChildProcess]) -> None:
-        """Have the time of all items in hand begin now: nobody knows how much of it they could use."""
-        for child in children:
-            child.since = time.monotonic()
 
     def blamed(self, child: ChildProcess, status: int) -> Failure | None:
         """Charge the end of a process to its item; return a failure if that is given up now.
@@ -122,7 +128,7 @@ class Watch:
             return None
         if child.overdue:
             limit = shown_seconds(self.timeout or 0.0)
-            kind, told = "TimeLimit", f"was killed after {limit} (timeout). Where it was: {logs}"
+            kind, told = TIME_LIMIT, f"was killed after {limit} (timeout). Where it was: {logs}"
         else:
             kind = f"Crash ({ending(status)})"
             told = f"the process ended {times} times in this item" if times > 1 else "the process ended in this item"

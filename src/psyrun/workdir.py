@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psyrun.errors import RefusedError, TemporaryError, trouble
+from psyrun.errors import RefusedError, TaskError, TemporaryError, trouble
 from psyrun.files import json_checksum, random_name, renamed, replacing, sync_directory, write_json
 from psyrun.owners import GROUP_AND_OTHERS, mistrust, remedy
 
@@ -62,6 +62,9 @@ class Workdir:
         """Make the directory and what stands in every one; the marker first, so that a kill leaves no riddle."""
         try:
             self.path.parent.mkdir(mode=0o775, parents=True, exist_ok=True)
+            for link in (self.path.parent, self.path):
+                if link.is_symlink() and not link.exists():
+                    raise TaskError(f"{link}: is a link to {link.readlink()}, which is not there. Make that directory")
             self.path.mkdir(mode=0o700, exist_ok=True)
             if not self.exists():
                 foreign = any(_MARKER not in name for name in os.listdir(self.path))
@@ -175,9 +178,11 @@ class Workdir:
         where = [(self.path, _BESIDE), (self.plans, _BESIDE), (self.beats, _BEAT), (result.parent, re.compile(ours))]
         with suppress(OSError):
             now = result.stat().st_mtime
+            held = {path.suffix[1:] for path in self.plans.glob("*/held/*")}
             for folder, names in where:
                 for path in [folder / name for name in os.listdir(folder) if names.fullmatch(name)]:
-                    if now - path.lstat().st_mtime > _DAY:
+                    # A heartbeat of who holds something tells that it is dead, and since when.
+                    if now - path.lstat().st_mtime > _DAY and path.name not in held:
                         _remove(path)
 
 

@@ -61,6 +61,9 @@ def command(
         choices = Choices(n_workers, code, _ask if asks else None, confirm, new_seed, selection)
         runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
+            for own in run.task.own:
+                told = f"{run.task.path.name} reads {own} itself, so it is not taken for the option {own} of psyrun"
+                click.echo(f"{run.task.name}: {told}", err=True)
             run.prepare()
             if fresh and not run.found_other_code:
                 told = f"{run.task.name}: no rows of other code, so --fresh archives nothing. To compute all again: "

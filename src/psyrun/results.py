@@ -14,7 +14,7 @@ from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.plan import Plan
 from psyrun.record import Placement, place, read_parts
 from psyrun.state import look
-from psyrun.store import AutodetectStore, H5Store, NpzStore, Store
+from psyrun.store.auto import readable
 from psyrun.streams import whole
 from psyrun.taskfiles import TASKDIR, task_path
 from psyrun.tasks import Task, load_task
@@ -73,7 +73,9 @@ def load(
     """
     task = _task(what, Path(taskdir))
     if task is None and Path(what).is_file():
-        data, warning = _store_of(Path(what), allow_pickle)._loaded(Path(what), row, columns, keys)
+        data, warning = readable(Path(what), allow_pickle, "load(..., allow_pickle=True) does")._loaded(
+            Path(what), row, columns, keys
+        )
     else:
         found, n_done, n_items = _live(task, Path(what), columns, allow_pickle)
         data = chosen(found, str(what), row, columns, keys)
@@ -92,22 +94,10 @@ def _task(what: str | os.PathLike[str], taskdir: Path) -> Task | None:
     return load_task(what, taskdir)
 
 
-def _store_of(path: Path, allow_pickle: bool) -> Store:
-    """Return the store for a result file, if reading it runs no code or may."""
-    store = AutodetectStore().store_for(path)
-    if store.holds_objects and not allow_pickle:
-        raise StoreError(
-            f"{path}: reading it can run code that its writer put there; load(..., allow_pickle=True) does"
-        )
-    if allow_pickle and isinstance(store, (NpzStore, H5Store)):
-        return type(store)(allow_pickle=True)
-    return store
-
-
 def _of_task(task: Task) -> tuple[Placement, list[str]]:
     """Return the rows of the space that the task file has now, and its parameters."""
     state = look(task, rows=True)
-    if state.placement is None or state.newest is None:
+    if state.placement is None or (state.newest is None and not state.done.any()):
         raise StoreError(f"{task.workdir.path}: nothing was run yet. To run it: {task.command(task.name)}")
     return state.placement, list(task.pspace.parameters)
 

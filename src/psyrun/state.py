@@ -121,7 +121,8 @@ def look(
     observer : Observer, optional
         Who watched the heartbeats before; without, workers of other machines are taken for alive.
     accepts : sequence of str, optional
-        Code digests whose rows count; default those of the newest plan.
+        Code digests whose rows count; default those of the newest plan, or, if there are no such rows, that of the
+        task.
     rows : bool
         Whether the placement of the rows is needed, even where the manifest tells all else.
     """
@@ -133,12 +134,15 @@ def look(
     newest = ids[-1] if ids else None
     plan = _readable(workdir, newest)
     manifest = workdir.read_manifest()
+    by_plan = accepts is None and plan is not None
     if accepts is None and plan is not None:
         accepts = plan.accepts
     if not rows and accepts is not None and _manifest_suffices(task, manifest, accepts, observer):
         state = _remembered(task, newest, plan, accepts, manifest)
     else:
         state = _seen(task, newest, plan, accepts, manifest, observer)
+    if by_plan and task.code not in state.accepts and not state.done.any():
+        return look(task, observer, [task.code], rows)
     state.conflict = task.code not in state.accepts and bool(state.done.any())
     if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
         state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), state.done))

@@ -17,7 +17,7 @@ from psyrun.collect import shown_assignment
 from psyrun.columns import is_name
 from psyrun.errors import RefusedError, TaskError, TemporaryError
 from psyrun.files import random_name, replacing
-from psyrun.foreign import own_values, present, read_columns, similar
+from psyrun.foreign import is_printed, own_values, present, read_columns, similar
 from psyrun.keys import Lanes, find, finish, occurrences, value_lanes
 from psyrun.parts import Writer
 from psyrun.plan import Indices, Mask
@@ -101,7 +101,7 @@ def matched(task: Task, path: Path, trusted: bool = False) -> Adoption:
             f"Decide about them first: {task.command(task.name, '--keep')} or {task.command(task.name, '--fresh')}"
         )
     columns = read_columns(path, space.parameters, task.store.holds_objects, trusted)
-    given = {name: own_values(name, columns[name], space) for name in space.parameters}
+    given = {name: own_values(name, columns[name], space, is_printed(path)) for name in space.parameters}
     n_rows = max((len(column) for column in columns.values()), default=0)
     lanes = np.zeros((n_rows, 2), dtype=np.uint64)
     for name, values in given.items():

@@ -19,11 +19,16 @@ from psyrun.pspace import ParameterSpace
 from psyrun.store.auto import readable
 from psyrun.store.h5 import columns_at_root
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+_PRINTED = (".csv", ".tsv", ".txt")
 _WINDOW = 2**16
 _CLOSE = 1e-6
 _TRUTH = {"True": True, "False": False}
 _ABSENT = {"", "nan", "NaN", "None"}
+
+
+def is_printed(path: Path) -> bool:
+    """Whether all values in a file are text, as they were printed."""
+    return path.suffix.lower() in _PRINTED
 
 
 def read_columns(path: Path, parameters: Collection[str], unpickle: bool, trusted: bool) -> dict[str, Array]:
@@ -32,7 +37,7 @@ def read_columns(path: Path, parameters: Collection[str], unpickle: bool, truste
     Parameters
     ----------
     path : Path
-        CSV by its suffix, else what `psyrun.AutodetectStore` reads, or HDF5 with data sets at its root.
+        CSV if it `is_printed`, else what `psyrun.AutodetectStore` reads, or HDF5 with data sets at its root.
     parameters : collection of str
         Columns that have to be there.
     unpickle, trusted : bool
@@ -47,7 +52,7 @@ def read_columns(path: Path, parameters: Collection[str], unpickle: bool, truste
     """
     if not path.is_file():
         raise StoreError(f"{path}: no such file; it takes a result of psyrun, or an .npz, .h5 or .csv file")
-    data = _texts(path, parameters) if path.suffix.lower() in TEXT_SUFFIXES else _stored(path, unpickle, trusted)
+    data = _texts(path, parameters) if is_printed(path) else _stored(path, unpickle, trusted)
     absent = [name for name in parameters if name not in data]
     if absent:
         told = ", ".join(data) or "none"
@@ -129,11 +134,11 @@ def _number(text: str) -> int | float | None:
 
 
 def _meanings(value: Any, dtype: np.dtype[Any]) -> Iterator[Any]:
-    """Yield what text or bytes may have been, in a space that has values of a dtype."""
-    if isinstance(value, bytes):
-        yield value
-        value = value.decode("utf-8", "surrogateescape")
+    """Yield what bytes, or printed text, may have been in a space that has values of a dtype."""
     yield value
+    if isinstance(value, bytes):
+        yield value.decode("utf-8", "surrogateescape")
+        return
     number = _number(value)
     if number is not None:
         yield number
@@ -151,10 +156,11 @@ def _meanings(value: Any, dtype: np.dtype[Any]) -> Iterator[Any]:
             return
 
 
-def own_values(name: str, column: Array, space: ParameterSpace) -> Array | list[Any]:
-    """Return the values of a parameter as the space has them, where they were written as text or bytes.
+def own_values(name: str, column: Array, space: ParameterSpace, printed: bool) -> Array | list[Any]:
+    """Return the values of a parameter as the space has them, where they were written as bytes or, printed, as text.
 
-    Values that the space does not have are returned as the number that they show, or as they are.
+    HDF5 makes bytes of text. Values that the space does not have are returned as the number that they show, or as
+    they are.
 
     Raises
     ------
@@ -164,10 +170,11 @@ def own_values(name: str, column: Array, space: ParameterSpace) -> Array | list[
     if column.dtype.kind not in "OS" or column.ndim > 1:
         return column
     values: list[Any] = column.tolist()
-    if not any(isinstance(value, (str, bytes)) for value in values):
+    kinds = (bytes, str) if printed else (bytes,)
+    distinct = list(dict.fromkeys(value for value in values if isinstance(value, kinds)))
+    if not distinct:
         return values
     dtype = next(iter(_windows(space, name)), np.empty(0)).dtype
-    distinct = list(dict.fromkeys(value for value in values if isinstance(value, (str, bytes))))
     meanings = [list(_meanings(value, dtype)) for value in distinct]
     there = iter(present(space, name, [meaning for group in meanings for meaning in group]))
     known: dict[Any, Any] = {}
@@ -181,7 +188,7 @@ def own_values(name: str, column: Array, space: ParameterSpace) -> Array | list[
             )
         numbers = [m for m in group if isinstance(m, (int, float))]
         known[value] = found[0] if found else (numbers or group)[0]
-    return [known[value] if isinstance(value, (str, bytes)) else value for value in values]
+    return [known[value] if isinstance(value, kinds) else value for value in values]
 
 
 def present(space: ParameterSpace, name: str, values: Sequence[Any]) -> list[bool]:
@@ -203,10 +210,11 @@ def _windows(space: ParameterSpace, name: str) -> Iterator[Array]:
 def similar(space: ParameterSpace, name: str, value: Any) -> str:
     """Return what the space has in place of a value, '' if there is nothing like it."""
     value = plain(value)
-    meanings = list(_meanings(value.strip() if isinstance(value, str) else str(value), np.dtype(float)))
+    text = value.strip() if isinstance(value, str) else value if isinstance(value, bytes) else str(value)
+    meanings = list(_meanings(text, np.dtype(float)))
     for meaning, there in zip(meanings, present(space, name, meanings), strict=True):
         if there:
-            return f"the space has {meaning!r} (a {type(meaning).__name__}), not a {type(value).__name__}"
+            return f"the space has {meaning!r}"
     if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
         return ""
     best = None

@@ -20,6 +20,8 @@ from psyrun.taskfiles import TASKDIR, task_path
 from psyrun.tasks import Task, load_task
 from psyrun.workdir import Workdir
 
+_PERMISSION = "load(..., allow_pickle=True) does"
+
 
 def load(
     what: str | os.PathLike[str],
@@ -73,9 +75,7 @@ def load(
     """
     task = _task(what, Path(taskdir))
     if task is None and Path(what).is_file():
-        data, warning = readable(Path(what), allow_pickle, "load(..., allow_pickle=True) does")._loaded(
-            Path(what), row, columns, keys
-        )
+        data, warning = readable(Path(what), allow_pickle, _PERMISSION)._loaded(Path(what), row, columns, keys)
     else:
         found, n_done, n_items = _live(task, Path(what), columns, allow_pickle)
         data = chosen(found, str(what), row, columns, keys)

@@ -178,6 +178,25 @@ def test_what_psyrun_wrote_is_taken_with_its_shapes_and_gaps(project: Project) -
     assert result["__psyrun_none_y"].tolist()[:2] == [True, False]
 
 
+def test_csv_of_other_programs(project: Project) -> None:
+    """Blanks behind commas, empty lines, and letters that end lines elsewhere."""
+    write_task(project, "Param(D=[0.1, 1], t=['a\\u2028b', ' c'])")
+    (project.path / "old.csv").write_text("D, t, y\n0.1,a\u2028b, 2\n\n 1.0, c,3\n", encoding="utf-8")
+    assert "2 of items of t that are not done" in adopt("old.csv")
+    (project.path / "old.csv").write_bytes(b"D,t,y\n\xff")
+    assert "cannot be read as CSV in UTF-8" in adopt("old.csv", status=2)
+
+
+def test_a_file_without_rows_adds_nothing(project: Project) -> None:
+    """As one of a task that was stopped at once."""
+    write_task(project)
+    (project.path / "old.csv").write_text("D,N,y\n")
+    assert "nothing to add" in adopt("old.csv")
+    np.savez(project.path / "old.npz", **columns(0))
+    assert "nothing to add" in adopt("old.npz")
+    assert parts(project) == []
+
+
 # Matching
 
 

@@ -16,7 +16,7 @@ from psyrun.claims import this_host
 from psyrun.collect import shown_assignment
 from psyrun.columns import is_name
 from psyrun.errors import RefusedError, TaskError, TemporaryError
-from psyrun.files import random_name, replacing
+from psyrun.files import random_name, replacing, sync_directory
 from psyrun.foreign import is_printed, own_values, present, read_columns, similar
 from psyrun.keys import Lanes, find, finish, occurrences, value_lanes
 from psyrun.parts import Writer
@@ -38,6 +38,8 @@ class Adoption:
         The item of each row of the file, -1 for none.
     is_new : array of bool, shape (n,)
         Which rows are of items that are not done.
+    changed : float
+        When the file was changed last, in seconds since 1970.
     running : int
         How many of these items are being computed now.
     outputs : dict of arrays, each of n rows
@@ -53,6 +55,7 @@ class Adoption:
     path: Path
     items: Indices
     is_new: Mask
+    changed: float
     running: int
     outputs: dict[str, Array]
     unnamed: list[str]
@@ -112,7 +115,8 @@ def matched(task: Task, path: Path, trusted: bool = False) -> Adoption:
     outputs, unnamed = _outputs(task, columns)
     if not outputs:
         raise TaskError(f"{path}: has no column beside the parameters, so there are no outputs to take")
-    found = Adoption(task, path, items, is_new, int(state.running[items[is_new]].sum()), outputs, unnamed)
+    running = int(state.running[items[is_new]].sum())
+    found = Adoption(task, path, items, is_new, path.stat().st_mtime, running, outputs, unnamed)
     found.lacking = {n: k for n, c in outputs.items() if (k := _absent(c[is_new]))}
     found.strangers = [_told(task, row, given, lanes) for row in np.flatnonzero(items < 0)[:_SHOWN].tolist()]
     return found
@@ -165,6 +169,8 @@ def write(adoption: Adoption) -> Path:
     """
     task = adoption.task
     task.workdir.create()
+    for directory in (task.workdir.path, task.workdir.path.parent):
+        sync_directory(directory)
     worker = random_name()
     path = task.workdir.parts / f"{worker}-s-0"
     about = {"worker": worker, "child": -1, "attempt": 0, "host": this_host(), "plan": "", "code": task.code}
@@ -194,6 +200,6 @@ def _records(adoption: Adoption) -> Iterator[tuple[dict[str, Array], dict[str, A
         at = rows[first : first + _ROWS_OF_A_RECORD]
         items = adoption.items[at]
         system = {"key": task.pspace.item_keys_at(items), "index": items}
-        system |= {"start": np.full(len(at), adoption.path.stat().st_mtime), "duration": np.full(len(at), np.nan)}
+        system |= {"start": np.full(len(at), adoption.changed), "duration": np.full(len(at), np.nan)}
         given = {name: c for name, c in task.pspace.columns_at(items).items() if name not in excluded}
         yield system, given | {name: column[at] for name, column in adoption.outputs.items()}

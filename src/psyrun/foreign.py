@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -88,17 +89,16 @@ def _stored(path: Path, unpickle: bool, trusted: bool) -> dict[str, Array]:
 def _texts(path: Path, parameters: Collection[str]) -> dict[str, Array]:
     """Return the columns of a text file; the sign between them is the first that shows the parameters."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = file.read().splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    for sign in ",;\t":
-        rows = [row for row in csv.reader(lines, delimiter=sign, skipinitialspace=True) if row]
-        if rows and set(parameters) <= set(rows[0]):
-            break
-    else:
-        raise TaskError(f"{path}: its first line does not name the parameters: {', '.join(parameters)}")
-    names = rows[0]
+        text = path.read_bytes().decode("utf-8-sig")
+        for sign in ",;\t":
+            rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=sign) if row]
+            names = [name.strip() for name in rows[0]] if rows else []
+            if names and set(parameters) <= set(names):
+                break
+        else:
+            raise TaskError(f"{path}: its first line does not name the parameters: {', '.join(parameters)}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StoreError(f"{path}: cannot be read as CSV in UTF-8: {error}") from error
     if len(set(names)) < len(names):
         raise TaskError(f"{path}: two columns have one name: {', '.join(names)}")
     for number, row in enumerate(rows):

@@ -121,8 +121,8 @@ def look(
     observer : Observer, optional
         Who watched the heartbeats before; without, workers of other machines are taken for alive.
     accepts : sequence of str, optional
-        Code digests whose rows count; default those of the newest plan, or, if there are no such rows, that of the
-        task.
+        Code digests whose rows count; default those of the newest plan, or, if there are rows of the task's code only,
+        that one.
     rows : bool
         Whether the placement of the rows is needed, even where the manifest tells all else.
     """
@@ -142,7 +142,9 @@ def look(
     else:
         state = _seen(task, newest, plan, accepts, manifest, observer)
     if by_plan and task.code not in state.accepts and not state.done.any():
-        return look(task, observer, [task.code], rows)
+        own = look(task, observer, [task.code], rows)
+        if own.done.any():
+            return own
     state.conflict = task.code not in state.accepts and bool(state.done.any())
     if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
         state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), state.done))

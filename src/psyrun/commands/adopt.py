@@ -20,8 +20,9 @@ from psyrun.tasks import load_task
 def command(taskdir: Path, name: str, file: Path, dry_run: bool, trust_pickle: bool) -> None:
     """Take finished rows from FILE (.npz, .h5, .csv, .pkl, also of psyrun 0.8), so that they are not computed again.
 
-    Rows belong to the items that have exactly their parameters. All other columns are outputs. Items that are done
-    already stay as they are.
+    Rows belong to the items that have exactly their parameters; rows that have the same are repetitions. All other
+    columns are outputs, also where they are NaN. The rows count as those of the code that the task file has now. Items
+    that are done already stay as they are.
     """
     task = load_task(name, taskdir)
     found = matched(task, file, trust_pickle)

@@ -166,6 +166,7 @@ def test_numbers_are_compared_exactly() -> None:
     assert matching("u == 18446744073709551615", space).tolist() == [True, False]
     assert matching("u + 1 > 18446744073709551615", space).tolist() == [True, False]
     assert matching("i == 9007199254740992.0", space).tolist() == [False, True]
+    assert not matching("t == 'a\\0'", Param(t=["a", "b"])).any()
 
 
 @pytest.mark.parametrize(

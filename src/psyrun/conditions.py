@@ -37,7 +37,7 @@ _CONSTANTS = (bool, int, float, str, type(None))
 
 
 def refused(text: str, why: str) -> SelectionError:
-    """Return the error about a condition."""
+    """Return the error that says why a condition is not taken."""
     return SelectionError(f"condition {text!r:.200}: {why}")
 
 

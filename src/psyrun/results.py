@@ -15,11 +15,13 @@ from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.plan import Plan
 from psyrun.record import Placement, place, read_parts
 from psyrun.state import look
-from psyrun.store import AutodetectStore, H5Store, NpzStore, Store
+from psyrun.store.auto import readable
 from psyrun.streams import whole
 from psyrun.taskfiles import TASKDIR, task_path
 from psyrun.tasks import Task, load_task
 from psyrun.workdir import Workdir
+
+_PERMISSION = "load(..., allow_pickle=True) does"
 
 
 def load(
@@ -74,7 +76,7 @@ def load(
     """
     task = _task(what, Path(taskdir))
     if task is None and Path(what).is_file():
-        data, warning = _store_of(Path(what), allow_pickle)._loaded(Path(what), row, columns, keys)
+        data, warning = readable(Path(what), allow_pickle, _PERMISSION)._loaded(Path(what), row, columns, keys)
     else:
         found, n_done, n_items = _live(task, Path(what), columns, allow_pickle)
         data = chosen(found, str(what), row, columns, keys)
@@ -93,18 +95,6 @@ def _task(what: str | os.PathLike[str], taskdir: Path) -> Task | None:
     return load_task(what, taskdir)
 
 
-def _store_of(path: Path, allow_pickle: bool) -> Store:
-    """Return the store for a result file, if reading it runs no code or may."""
-    store = AutodetectStore().store_for(path)
-    if store.holds_objects and not allow_pickle:
-        raise StoreError(
-            f"{path}: reading it can run code that its writer put there; load(..., allow_pickle=True) does"
-        )
-    if allow_pickle and isinstance(store, (NpzStore, H5Store)):
-        return type(store)(allow_pickle=True)
-    return store
-
-
 _Rows = tuple[Placement, list[str], Mapping[str, Any]]
 """Rows of a space, its parameters, and values of those that were added later."""
 
@@ -112,7 +102,7 @@ _Rows = tuple[Placement, list[str], Mapping[str, Any]]
 def _of_task(task: Task) -> _Rows:
     """Return the rows of the space that the task file has now."""
     state = look(task, rows=True)
-    if state.placement is None or state.newest is None:
+    if state.placement is None or (state.newest is None and not state.done.any()):
         raise StoreError(f"{task.workdir.path}: nothing was run yet. To run it: {task.command(task.name)}")
     return state.placement, list(task.pspace.parameters), task.options["added"]
 

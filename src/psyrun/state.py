@@ -130,7 +130,8 @@ def look(
     observer : Observer, optional
         Who watched the heartbeats before; without, workers of other machines are taken for alive.
     accepts : sequence of str, optional
-        Code digests whose rows count; default those of the newest plan.
+        Code digests whose rows count; default those of the newest plan, or, if there are rows of the task's code only,
+        that one.
     rows : bool
         Whether the placement of the rows is needed, even where the manifest tells all else.
 
@@ -160,12 +161,17 @@ def _looked(task: Task, observer: Observer | None, accepts: Sequence[str] | None
     newest = ids[-1] if ids else None
     plan = _readable(workdir, newest)
     manifest = workdir.read_manifest()
+    by_plan = accepts is None and plan is not None
     if accepts is None:  # where the plan cannot be read, the last merge tells
         accepts = manifest.get("accepts") if plan is None else plan.accepts
     if not rows and accepts is not None and _manifest_suffices(task, manifest, accepts, observer):
         state = _remembered(task, newest, plan, accepts, manifest)
     else:
         state = _seen(task, newest, plan, accepts, manifest, observer)
+    if by_plan and task.code not in state.accepts and not state.done.any():
+        own = look(task, observer, [task.code], rows)
+        if own.done.any():
+            return own
     state.conflict = task.code not in state.accepts and bool(state.done.any())
     if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
         state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), state.done))

@@ -23,6 +23,7 @@ COMMANDS = {
     "status": "Print how many items are done, failed, running and missing.",
     "logs": "Print what the items of a task printed.",
     "merge": "Write the finished items of a work directory into one file.",
+    "adopt": "Take finished rows from a file, so that they are not computed again.",
     "new": "Write the task file of a new task.",
     "clean": "Remove the work directory of a task, with all its results.",
 }

@@ -91,3 +91,27 @@ def _of_other_packages(path: Path, suffix: str) -> Store:
 
 def _package(point: EntryPoint) -> str:
     return f"the package {point.dist.name}" if point.dist else f"the entry point {point.value}"
+
+
+def readable(path: Path, allow_pickle: bool, permission: str) -> Store:
+    """Return the store for a file, if reading it runs no code or may.
+
+    Parameters
+    ----------
+    path : Path
+    allow_pickle : bool
+        Whether Python objects may be read, which can run code that the writer of the file put there.
+    permission : str
+        What to say of how to allow it.
+
+    Raises
+    ------
+    StoreError
+        No store has this suffix, or reading the file may not run code.
+    """
+    store = AutodetectStore().store_for(path)
+    if store.holds_objects and not allow_pickle:
+        raise StoreError(f"{path}: reading it can run code that its writer put there; {permission}")
+    if allow_pickle and isinstance(store, (NpzStore, H5Store)):
+        return type(store)(allow_pickle=True)
+    return store

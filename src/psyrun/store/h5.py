@@ -153,6 +153,34 @@ def columns_in(path: Path) -> Iterator[dict[str, Stored]]:
         yield columns
 
 
+def columns_at_root(path: Path) -> dict[str, Array] | None:
+    """Return the data sets at the root of a file that another program wrote; None if it has the node of ours.
+
+    Raises
+    ------
+    StoreError
+        It is no HDF5, or has values of a kind that is not read.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if NODE in file:
+                return None
+            nodes = {name: node for name, node in file.items() if isinstance(node, h5py.Dataset)}
+            return {name: _of_others(node) for name, node in nodes.items()}
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read as HDF5: {error}") from error
+
+
+def _of_others(node: Any) -> Array:
+    import h5py
+
+    if h5py.check_string_dtype(node.dtype) is None:
+        return Stored(node).content().astype(Stored(node).dtype, copy=False)
+    return np.asarray(node.asstr()[()], dtype=object)
+
+
 def has_table(path: Path) -> bool:
     """Whether a file is one of a `psyrun.store.table.TableStore`."""
     import h5py

@@ -15,6 +15,7 @@ from psyrun.keys import Lanes, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, unpacked_mask
 from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, place, read_parts
+from psyrun.scan import Part
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
 
@@ -56,6 +57,8 @@ class State:
         The rows; None where the manifest was enough.
     damaged : list of str
         Parts with unreadable stretches.
+    parts : list of Part
+        What was read of the record; empty where the manifest was enough.
     """
 
     task: Task
@@ -74,6 +77,7 @@ class State:
     lacking: dict[str, int] = field(default_factory=dict)
     placement: Placement | None = None
     damaged: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -175,8 +179,10 @@ def _seen(
     lookup = lookup_of(task)
     placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)
     nothing = np.zeros_like(placement.done)
-    state = State(task, newest, plan, counted, placement.done, nothing, nothing.copy(), placement=placement)
-    _add_running(state, held, lookup)
+    state = State(
+        task, newest, plan, counted, placement.done, nothing, nothing.copy(), placement=placement, parts=parts
+    )
+    add_running(state, held, lookup)
     failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
     state.failed[list(failures)] = True
     state.causes = causes(failures)
@@ -237,7 +243,7 @@ def _manifest_suffices(task: Task, manifest: dict[str, Any], accepts: Sequence[s
         return False
 
 
-def _add_running(state: State, found: list[Held], lookup: Lookup) -> None:
+def add_running(state: State, found: list[Held], lookup: Lookup) -> None:
     """Find out which items are held by workers that may be alive and whose rows will count."""
     workdir = state.task.workdir
     held: dict[str, list[Token]] = {}

@@ -13,6 +13,8 @@ TASKDIR = "psy-tasks"
 CONFIG = "psy-conf.py"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What the name of a task may be."""
+SCHEMA_VERSION = 1
+"""Of what commands print as JSON."""
 
 # One line each for `psy-doit --help`, so that it imports none of the modules.
 COMMANDS = {
@@ -20,6 +22,7 @@ COMMANDS = {
     "test": "Run one item of a task here and now, and print its result.",
     "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
     "status": "Print how many items are done, failed, running and missing.",
+    "wait": "Return when nobody is at work on tasks any more.",
     "logs": "Print what the items of a task printed.",
     "merge": "Write the finished items of a work directory into one file.",
     "new": "Write the task file of a new task.",

@@ -20,20 +20,8 @@ ORDER = [
     *("pspace", "store", "mapper", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
     *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor", "worker"),
-    *(
-        "local",
-        "progress",
-        "state",
-        "activity",
-        "waiting",
-        "results",
-        "status",
-        "work",
-        "run",
-        "steps",
-        "commands",
-        "cli",
-    ),
+    *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
+    *("work", "run", "steps", "commands", "cli"),
     *("program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.

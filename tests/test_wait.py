@@ -254,5 +254,6 @@ def test_a_read_only_directory_is_enough(project: Project, tmp_path: Path) -> No
         project.run("t")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         assert project.run("wait", "t").stderr == ""
+        assert project.run("watch", "t").stderr == ""
     finally:
         subprocess.run(["umount", str(disk)], check=True)

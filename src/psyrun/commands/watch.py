@@ -1,0 +1,72 @@
+"""``psy-doit watch``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from psyrun.errors import PsyrunError
+from psyrun.live import Changes, Scene, page
+from psyrun.progress import Page
+from psyrun.taskfiles import task_names
+from psyrun.tasks import Task, load_task
+from psyrun.waiting import Quiet, verdict
+
+_POLL = 1.0
+
+
+@click.command("watch")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.pass_obj
+def command(taskdir: Path, names: tuple[str, ...]) -> int:
+    """Show how tasks go on (default: all), until nobody is at work any more. Changes nothing.
+
+    On a terminal it is a table, elsewhere a line when something changed. Exit status: as of `wait`.
+    """
+    worst = 0
+    tasks = []
+    for name in dict.fromkeys(names or task_names(taskdir)):
+        try:
+            tasks.append(load_task(name, taskdir))
+        except PsyrunError as error:  # the others are still of interest
+            worst = max(worst, error.exit_code)
+            click.echo(f"{name}: {error}", err=True)
+    if not tasks:
+        if not worst:
+            click.echo(f"psy-doit: no task files in {taskdir}. Begin with: psy-doit new NAME", err=True)
+        return worst
+    try:
+        scenes = _watch(tasks)
+    except KeyboardInterrupt:
+        return 130
+    for scene in scenes:
+        found = verdict(scene.ended())
+        worst = max(worst, found.status)
+        if found.message:
+            click.echo(f"psy-doit: {found.message}", err=True)
+    return worst
+
+
+def _watch(tasks: Sequence[Task]) -> list[Scene]:
+    """Show tasks until nobody is at work."""
+    scenes = [Scene(task) for task in tasks]
+    quiet = Quiet()
+    screen = Page(sys.stdout) if sys.stdout.isatty() else None
+    changes = Changes()
+    with screen or nullcontext():
+        while True:
+            over = quiet.sure([scene.update(time.monotonic()) for scene in scenes])
+            views = [scene.view for scene in scenes]
+            if screen is not None:
+                screen.show(page(views))
+            else:
+                for line in changes.lines(views, time.monotonic(), over):
+                    click.echo(line)
+            if over:
+                return scenes
+            time.sleep(_POLL)

@@ -80,8 +80,8 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> None:
 # Text
 
 GOLDEN = """\
-task     items   done  failed  running  missing  a minute        left
-channel  40000  12000       1        8    27991     1,200  23 minutes
+task     items   done  failed  running  missing  a minute          left
+channel  40000  12000       1        8    27991     1,200  23.3 minutes
 t            6      5       1        0        0
 u            3      0       0        0        3
 

@@ -21,7 +21,7 @@ ORDER = [
     *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
     *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor", "worker"),
     *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
-    *("work", "run", "steps", "commands", "cli"),
+    *("machine", "probes", "doctor", "work", "run", "steps", "commands", "cli"),
     *("program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.

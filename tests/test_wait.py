@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from project import PSY_DOIT, Project
-from psyrun.claims import Beat, Claims
+from psyrun.activity import Activity, Lookout, Worker
+from psyrun.claims import Beat, Claims, Process
 from psyrun.tasks import load_task
+from psyrun.waiting import Quiet
 from psyrun.workdir import Workdir
 
 FAILING = """
@@ -244,7 +246,46 @@ def test_ctrl_c_leaves_quietly(project: Project, started: Callable[..., Any], mo
     assert tree(workdir.path) == before
 
 
-def test_a_read_only_directory_is_enough(project: Project, tmp_path: Path) -> None:
+def test_it_does_not_wait_for_other_tasks_of_the_command(project: Project, started: Callable[..., Any]) -> None:
+    """The command that made the plan is at work on the task until it merged, not for as long as it lives."""
+    project.task("a", GOOD)
+    project.logging_task("t", n=100, seconds=0.1)
+    command = project.start("a", "t")
+    until(project.starts)
+    project.run("wait", "a")
+    assert command.poll() is None
+    os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+
+
+def test_it_waits_for_the_merge(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All items are done, nothing is held: the command that made the plan lives, and did not merge yet."""
+    project.task("t", GOOD)
+    project.run("t")
+    monkeypatch.chdir(project.path)
+    workdir = load_task("t", Path("psy-tasks")).workdir
+    plan = workdir.plans / "0001" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"planner": vars(Process.current())}))
+    assert not Lookout(workdir).look().at_work
+    manifest = workdir.manifest.read_bytes()
+    workdir.manifest.unlink()
+    assert "the command on" in project.run("wait", "t", "--timeout", "1.5", status=124).stderr
+    workdir.manifest.write_bytes(manifest)
+    project.run("wait", "t")
+
+
+def test_one_look_is_not_enough() -> None:
+    """Nobody at work twice in a row ends it; of several tasks all at the same time."""
+    quiet = Quiet()
+    nobody, somebody = Activity(), Activity(workers=[Worker("0" * 16)])
+    assert not quiet.sure([nobody, nobody])
+    assert quiet.likely
+    assert not quiet.sure([somebody, nobody])
+    assert not quiet.sure([nobody, nobody])
+    assert quiet.sure([nobody, nobody])
+
+
+def test_a_full_and_read_only_disk_is_enough(project: Project, tmp_path: Path) -> None:
     """Nothing is written, so nothing can fail."""
     disk = tmp_path / "psy-work"
     disk.mkdir()
@@ -252,6 +293,10 @@ def test_a_read_only_directory_is_enough(project: Project, tmp_path: Path) -> No
     try:
         project.task("t", GOOD)
         project.run("t")
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        assert project.run("wait", "t").stderr == ""
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         assert project.run("wait", "t").stderr == ""
         assert project.run("watch", "t").stderr == ""

@@ -26,6 +26,7 @@ COMMANDS = {
     "wait": "Return when nobody is at work on tasks any more.",
     "logs": "Print what the items of a task printed.",
     "merge": "Write the finished items of a work directory into one file.",
+    "doctor": "Tell what this machine and the work directory can do.",
     "new": "Write the task file of a new task.",
     "clean": "Remove the work directory of a task, with all its results.",
 }

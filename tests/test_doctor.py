@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,6 +228,22 @@ def test_the_bench_is_removed_whatever_ends_its_use(tmp_path: Path) -> None:
         (bench / "file").touch()
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_while_the_bench_is_removed_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is removed to its end, and afterwards Ctrl-C does what it did before."""
+    original = shutil.rmtree
+
+    def interrupted(path: Path, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        original(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with probes.workbench(tmp_path) as bench:
+        (bench / "file").touch()
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # The machine

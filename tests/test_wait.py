@@ -200,7 +200,7 @@ def test_a_worker_between_two_chunks_is_waited_for(
     beat.beat()
     project.run("wait", "t", "--timeout", "1.5", status=124, PSYRUN_TTL="60")
     (plan / "open").rename(plan / "withdrawn")
-    project.run("wait", "t", status=75, PSYRUN_TTL="60")
+    project.run("wait", "t", "--timeout", "20", status=75, PSYRUN_TTL="60")
 
 
 def test_killed_workers_end_the_wait(project: Project, started: Callable[..., Any]) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from project import PSY_DOIT, Project
 from psyrun import scan
 from psyrun.activity import Activity, Lookout, Worker
+from psyrun.claims import Process
 from psyrun.live import Changes, Rate, View, page
 from psyrun.parts import Failure, Writer
 from psyrun.state import look
@@ -292,6 +293,27 @@ def test_failures_and_what_is_left_behind_are_told(project: Project, watching: C
     project.run("f", status=1)
     done = project.run("watch", "f", status=1)
     assert done.stdout.splitlines()[1] == "f: last failure: ValueError at task_f.py:7: bad 2, item 2"
+
+
+def test_a_worker_elsewhere_that_falls_silent_ends_it(project: Project, watching: Callable[..., Any]) -> None:
+    """It is shown until its time to live is over."""
+    project.task("t", TASK, n=4, bad=())
+    project.run("t")
+    workdir = load_task("t", Path("psy-tasks")).workdir
+    workdir.manifest.unlink()
+    for path in workdir.part_paths():
+        path.unlink()
+    worker = "0123456789abcdef"
+    done = min((workdir.plans / "0001" / "done").iterdir())
+    done.rename(workdir.plans / "0001" / "held" / f"{done.name.rpartition('.')[0]}.{worker}")
+    beat = {**vars(Process.current()), "host": "elsewhere", "worker": worker, "count": 1}
+    (workdir.beats / worker).write_text(json.dumps(beat))
+    watch = watching("t")
+    assert "running" in watch.stdout.readline()
+    told, said = watch.communicate(timeout=20)
+    assert watch.returncode == 75
+    assert told == "t: 0 of 4 items done, 4 missing\n"
+    assert "4 items are missing, and nobody is at work on them" in said
 
 
 def test_one_bad_task_file_does_not_hide_the_others(project: Project) -> None:

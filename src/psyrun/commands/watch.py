@@ -13,6 +13,7 @@ import click
 from psyrun.errors import PsyrunError
 from psyrun.live import Changes, Scene, page
 from psyrun.progress import Page
+from psyrun.state import State
 from psyrun.taskfiles import task_names
 from psyrun.tasks import Task, load_task
 from psyrun.waiting import Quiet, verdict
@@ -41,19 +42,19 @@ def command(taskdir: Path, names: tuple[str, ...]) -> int:
             click.echo(f"psy-doit: no task files in {taskdir}. Begin with: psy-doit new NAME", err=True)
         return worst
     try:
-        scenes = _watch(tasks)
+        states = _watch(tasks)
     except KeyboardInterrupt:
         return 130
-    for scene in scenes:
-        found = verdict(scene.ended())
+    for state in states:
+        found = verdict(state)
         worst = max(worst, found.status)
         if found.message:
             click.echo(f"psy-doit: {found.message}", err=True)
     return worst
 
 
-def _watch(tasks: Sequence[Task]) -> list[Scene]:
-    """Show tasks until nobody is at work."""
+def _watch(tasks: Sequence[Task]) -> list[State]:
+    """Show tasks until nobody is at work; return where they stand then."""
     scenes = [Scene(task) for task in tasks]
     quiet = Quiet()
     screen = Page(sys.stdout) if sys.stdout.isatty() else None
@@ -68,5 +69,5 @@ def _watch(tasks: Sequence[Task]) -> list[Scene]:
                 for line in changes.lines(views, time.monotonic(), over):
                     click.echo(line)
             if over:
-                return scenes
+                return [scene.ended() for scene in scenes]
             time.sleep(_POLL)

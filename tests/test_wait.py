@@ -274,6 +274,17 @@ def test_it_waits_for_the_merge(project: Project, monkeypatch: pytest.MonkeyPatc
     project.run("wait", "t")
 
 
+def test_any_token_is_one_of_those_listed(tmp_path: Path) -> None:
+    """Foreign names are none, and neither is a directory that is not there."""
+    claims = Claims(tmp_path)
+    assert not claims.has("open")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / ".nfs0001").touch()
+    assert not claims.has("open") and not claims.tokens("open")
+    (tmp_path / "open" / "0-1.0").touch()
+    assert claims.has("open") and claims.tokens("open")
+
+
 def test_one_look_is_not_enough() -> None:
     """Nobody at work twice in a row ends it; of several tasks all at the same time."""
     quiet = Quiet()

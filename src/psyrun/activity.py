@@ -108,7 +108,7 @@ class Lookout:
             held.setdefault(pair[1].worker, []).append(pair)
         # Between two chunks a worker holds nothing, but its heart beats until it ends. One that was killed on another
         # machine leaves a heartbeat for ever, which means nothing once all chunks are done.
-        is_open = newest is not None and bool(Claims(self.workdir.plans / newest).tokens(OPEN))
+        is_open = newest is not None and Claims(self.workdir.plans / newest).has(OPEN)
         for worker in _beating(self.workdir) if is_open else ():
             if worker not in held and not self.observer.dead(worker):
                 held[worker] = []

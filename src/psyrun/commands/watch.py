@@ -19,6 +19,7 @@ from psyrun.tasks import Task, load_task
 from psyrun.waiting import Quiet, verdict
 
 _POLL = 1.0
+_TIMES_THE_COST = 10.0
 
 
 @click.command("watch")
@@ -61,6 +62,7 @@ def _watch(tasks: Sequence[Task]) -> list[State]:
     changes = Changes()
     with screen or nullcontext():
         while True:
+            begin = time.monotonic()
             over = quiet.sure([scene.update(time.monotonic()) for scene in scenes])
             views = [scene.view for scene in scenes]
             if screen is not None:
@@ -70,4 +72,4 @@ def _watch(tasks: Sequence[Task]) -> list[State]:
                     click.echo(line)
             if over:
                 return [scene.ended() for scene in scenes]
-            time.sleep(_POLL)
+            time.sleep(max(_POLL, _TIMES_THE_COST * (time.monotonic() - begin)))

@@ -21,9 +21,9 @@ ORDER = [
     *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
     *("provenance", "processes", "recorder", "child", "holdings", "streak", "watch", "supervisor"),
-    *("worker", "local", "progress", "state", "results", "status", "selection", "retire", "foreign"),
-    *("adopt", "forecast", "questions", "work", "run", "steps", "arguments", "commands", "cli", "program"),
-    *("__main__", "testing"),
+    *("worker", "local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
+    *("machine", "probes", "doctor", "selection", "retire", "foreign", "adopt", "forecast", "questions"),
+    *("work", "run", "steps", "arguments", "commands", "cli", "program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]

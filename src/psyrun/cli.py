@@ -83,7 +83,7 @@ def cli(ctx: click.Context, taskdir: str) -> None:
     `psy-doit NAME` computes what is missing and merges everything into psy-work/NAME/result.npz.
 
     Exit status: 0 all done, 1 some items failed, 2 task file or option wrong, 3 no such task, 4 refused so as not to
-    lose or mix results, 70 a fault of psyrun, 75 temporary trouble, 130 interrupted.
+    lose or mix results, 70 a fault of psyrun, 75 temporary trouble, 124 the time of `wait` is over, 130 interrupted.
     """
     from pathlib import Path  # slow to load, and help does not need it
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from psyrun.state import State
-from psyrun.status import SCHEMA_VERSION, grouped
+from psyrun.status import grouped
+from psyrun.taskfiles import SCHEMA_VERSION
 from psyrun.units import shown_seconds
 
 

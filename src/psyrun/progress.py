@@ -80,6 +80,31 @@ class Bar(Progress):
         self._bar.console.print(line, markup=False, highlight=False)
 
 
+class Page:
+    """Text on a terminal that takes the place of the one before; what was shown last stays."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(file=self._stream), auto_refresh=False)
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def show(self, text: str) -> None:
+        """Show a text."""
+        from rich.text import Text
+
+        self._live.update(Text(text), refresh=True)
+
+
 def progress(name: str, total: int, stream: TextIO | None = None) -> Progress:
     """Return what fits the stream (default: standard error)."""
     stream = stream or sys.stderr

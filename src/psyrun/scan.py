@@ -130,6 +130,8 @@ class Part:
         Bytes up to the end of the last whole record, and in all.
     damage : list of (int, int)
         Ranges of bytes inside that are no records.
+    schemas : dict of int to (Schema, dtype)
+        Those seen so far, by number.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Part:
     damage: list[tuple[int, int]] = field(default_factory=list)
     size: int = 0
     file_size: int = 0
+    schemas: dict[int, tuple[Schema, np.dtype[Any]]] = field(default_factory=dict)
 
     def joined(self, name: str) -> Array:
         """Return a system column (key, index, start, duration) of all rows."""
@@ -198,7 +201,7 @@ class _Records:
         self._begin = 0
 
     def __iter__(self) -> Iterator[_Record]:
-        part, at = self._part, 0
+        part, at = self._part, self._part.size
         while at < part.file_size:
             record = self._at(at)
             if record is None:
@@ -293,12 +296,21 @@ class _Batches:
         self._singles = []
 
 
-def read(path: Path) -> Part:
-    """Read a part, as far as it is whole. The writer may be at work."""
+def read(path: Path, before: Part | None = None) -> Part:
+    """Read a part, as far as it is whole. The writer may be at work.
+
+    Parameters
+    ----------
+    path : Path
+    before : Part, optional
+        What was read of it before: then only what came after that is read, and returned.
+    """
     with opened(path) as file:
         part = Part(path.name, file_size=os.fstat(file).st_size)
+        if before is not None:
+            part.header, part.size, part.schemas = before.header, before.size, before.schemas
+        schemas = part.schemas
         batches = _Batches(path, part.batches)
-        schemas: dict[int, tuple[Schema, np.dtype[Any]]] = {}
         for record in _Records(file, part):
             try:
                 if record.kind == PART:

@@ -16,6 +16,7 @@ from psyrun.keys import Lanes, extended, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, packed_values, unpacked_mask
 from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, place, read_parts
+from psyrun.scan import Part
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
 
@@ -61,6 +62,8 @@ class State:
         The rows; None where the manifest was enough.
     damaged : list of str
         Parts with unreadable stretches.
+    parts : list of Part
+        What was read of the record; empty where the manifest was enough.
     """
 
     task: Task
@@ -81,6 +84,7 @@ class State:
     lacking: dict[str, int] = field(default_factory=dict)
     placement: Placement | None = None
     damaged: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -213,8 +217,10 @@ def _seen(
     lookup = lookup_of(task)
     placement = place(parts, task.pspace.digest, len(task.pspace), lookup, counted, earlier)
     nothing = np.zeros_like(placement.done)
-    state = State(task, newest, plan, counted, placement.done, nothing, nothing.copy(), placement=placement)
-    _add_running(state, held, lookup)
+    state = State(
+        task, newest, plan, counted, placement.done, nothing, nothing.copy(), placement=placement, parts=parts
+    )
+    add_running(state, held, lookup)
     failures = {i: f for i, f in placement.failures.items() if not state.running[i]}
     state.failed[list(failures)] = True
     state.causes = causes(failures)
@@ -294,7 +300,7 @@ def _manifest_suffices(task: Task, manifest: dict[str, Any], accepts: Sequence[s
         return False
 
 
-def _add_running(state: State, found: list[Held], lookup: Lookup) -> None:
+def add_running(state: State, found: list[Held], lookup: Lookup) -> None:
     """Find out which items are held by workers that may be alive and whose rows will count."""
     workdir = state.task.workdir
     held: dict[str, list[Token]] = {}

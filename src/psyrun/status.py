@@ -9,9 +9,10 @@ from typing import Any
 from psyrun.claims import Observer, Token, ttl_seconds
 from psyrun.collect import shown_assignment
 from psyrun.state import State
+from psyrun.taskfiles import SCHEMA_VERSION
 from psyrun.tasks import Task
 
-SCHEMA_VERSION = 1
+_SHOWN_RANGES = 20
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,44 @@ def report(state: State) -> dict[str, Any]:
         "failures": [{k: v for k, v in vars(group).items() if k != "traceback"} for group in grouped(state)],
         "workers": [_worker_report(state, plan, token) for plan, token in [*state.held, *state.unknown]],
     }
+
+
+def lines(state: State, told: dict[str, Any]) -> list[str]:
+    """Return where a task stands as people read it, and what to type next.
+
+    Parameters
+    ----------
+    state : State
+    told : dict
+        Its `report`.
+    """
+    name = told["task"]
+    parts = [f"{told['n_done']} of {told['n_items']} items done"]
+    parts += [f"{told[f'n_{what}']} {what}" for what in ("failed", "running", "missing") if told[f"n_{what}"]]
+    found = [f"{name}: {', '.join(parts)}"]
+    if told["other_code"]:
+        choices = f"{state.task.command(name, '--keep')}, or --fresh"
+        found.append(f"  computed with other code than the task file has now: {choices}")
+    if told["damaged_parts"]:
+        found.append(f"  unreadable stretches in {len(told['damaged_parts'])} parts; their items count as missing")
+    found += [f"  item {item} is done, but not in the file: {why}" for item, why in state.left_out.items()]
+    if told["complete"] and not told["merged"]:
+        found.append(f"  not merged yet: {state.task.command(name)}")
+    elif told["complete"]:
+        found.append(f"  result: {told['result']}")
+    elif not told["n_running"] and not told["other_code"]:
+        found.append(f"  to compute the others: {state.task.command(name)}")
+    return found
+
+
+def shown_ranges(found: list[list[int]], most: int = _SHOWN_RANGES) -> str:
+    """Return ranges first..last as people write them.
+
+    >>> shown_ranges([[0, 4], [7, 7], [9, 10]], most=2)
+    '0-4, 7 and 1 more ranges'
+    """
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
+    return ", ".join(texts) + (f" and {len(found) - most} more ranges" if len(found) > most else "")
 
 
 def _worker_report(state: State, plan: str, token: Token) -> dict[str, Any]:

@@ -13,6 +13,8 @@ TASKDIR = "psy-tasks"
 CONFIG = "psy-conf.py"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What the name of a task may be."""
+SCHEMA_VERSION = 1
+"""Of what commands print as JSON."""
 
 # One line each for `psy-doit --help`, so that it imports none of the modules.
 COMMANDS = {
@@ -21,9 +23,12 @@ COMMANDS = {
     "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
     "plan": "Print what a run would compute, and what that would cost.",
     "status": "Print how many items are done, failed, running and missing.",
+    "watch": "Show how tasks go on, until nobody is at work on them.",
+    "wait": "Return when nobody is at work on tasks any more.",
     "logs": "Print what the items of a task printed.",
     "merge": "Write the finished items of a work directory into one file.",
     "adopt": "Take finished rows from a file, so that they are not computed again.",
+    "doctor": "Tell what this machine and the work directory can do.",
     "new": "Write the task file of a new task.",
     "clean": "Remove the work directory of a task, with all its results.",
 }

@@ -69,7 +69,7 @@ def shown_seconds(value: float) -> str:
     """Return a time in the largest unit that leaves a number above 1.
 
     >>> shown_seconds(0.25), shown_seconds(600), shown_seconds(200000)
-    ('0.25 s', '10 minutes', '2.3 days')
+    ('0.25 s', '10 minutes', '2.31 days')
     """
     for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes")):
         if value >= 1.5 * size:

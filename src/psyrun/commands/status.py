@@ -12,12 +12,10 @@ import click
 from psyrun.errors import PsyrunError
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look
-from psyrun.status import SCHEMA_VERSION, grouped, report
-from psyrun.taskfiles import task_names
+from psyrun.status import grouped, lines, report, shown_ranges
+from psyrun.taskfiles import SCHEMA_VERSION, task_names
 from psyrun.tasks import load_task
 from psyrun.units import shown_bytes
-
-_SHOWN_RANGES = 20
 
 
 @click.command("status")
@@ -49,23 +47,7 @@ def command(taskdir: Path, names: tuple[str, ...], verbose: bool, as_json: bool)
 
 
 def _print(state: State, told: dict[str, Any], verbose: bool) -> None:
-    name = told["task"]
-    parts = [f"{told['n_done']} of {told['n_items']} items done"]
-    parts += [f"{told[f'n_{what}']} {what}" for what in ("failed", "running", "missing") if told[f"n_{what}"]]
-    click.echo(f"{name}: {', '.join(parts)}")
-    if told["other_code"]:
-        choices = f"{state.task.command(name, '--keep')}, or --fresh"
-        click.echo(f"  computed with other code than the task file has now: {choices}")
-    if told["damaged_parts"]:
-        click.echo(f"  unreadable stretches in {len(told['damaged_parts'])} parts; their items count as missing")
-    for item, why in state.left_out.items():
-        click.echo(f"  item {item} is done, but not in the file: {why}")
-    if told["complete"] and not told["merged"]:
-        click.echo(f"  not merged yet: {state.task.command(name)}")
-    elif told["complete"]:
-        click.echo(f"  result: {told['result']}")
-    elif not told["n_running"] and not told["other_code"]:
-        click.echo(f"  to compute the others: {state.task.command(name)}")
+    click.echo("\n".join(lines(state, told)))
     if verbose:
         _print_details(state, told)
 
@@ -77,7 +59,7 @@ def _print_details(state: State, told: dict[str, Any]) -> None:
         if mask.any():
             click.echo(f"  {what}: {_ranges(mask)}")
     for worker in told["workers"]:
-        items = _shown_ranges(worker["items"]) if worker["items"] is not None else "items of an earlier plan"
+        items = shown_ranges(worker["items"]) if worker["items"] is not None else "items of an earlier plan"
         click.echo(f"  running: {items}, by worker {worker['worker']} on {worker['host']}, process {worker['pid']}")
     click.echo(f"  record: {shown_bytes(told['record_bytes'])} in {state.task.workdir.parts}")
     for name, count in state.lacking.items():
@@ -90,9 +72,4 @@ def _print_details(state: State, told: dict[str, Any]) -> None:
 
 def _ranges(mask: Mask) -> str:
     """Return the numbers of items as ranges: ``0-4, 7``."""
-    return _shown_ranges([[start, stop - 1] for start, stop in ranges_of(mask).tolist()])
-
-
-def _shown_ranges(found: list[list[int]]) -> str:
-    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_SHOWN_RANGES]]
-    return ", ".join(texts) + (f" and {len(found) - _SHOWN_RANGES} more ranges" if len(found) > _SHOWN_RANGES else "")
+    return shown_ranges([[start, stop - 1] for start, stop in ranges_of(mask).tolist()])

@@ -1,0 +1,160 @@
+"""Who is at work on a task, told by names, heartbeats and sizes of files alone: no row is read, nothing is written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from psyrun.claims import OPEN, Claims, Observer, Process, ttl_seconds
+from psyrun.errors import TemporaryError
+from psyrun.plan import Plan
+from psyrun.state import Held, held_tokens
+from psyrun.workdir import Workdir
+
+_WORKER = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that may be alive, and the tokens in its hands; host and process are None if it does not tell."""
+
+    id: str
+    host: str | None = None
+    pid: int | None = None
+    held: tuple[Held, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Where it runs."""
+        return f"on {self.host}, process {self.pid}" if self.host else "on a host that is not known"
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What goes on in a work directory.
+
+    Attributes
+    ----------
+    plan : str or None
+        The id of the newest plan.
+    workers : list of Worker
+    planner : Process or None
+        The command that made this plan, if it runs on this machine and did not merge yet: it starts workers, and
+        others for those that die.
+    sizes : dict of str to int
+        Bytes of each part of the record.
+    """
+
+    plan: str | None = None
+    workers: list[Worker] = field(default_factory=list)
+    planner: Process | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether anybody is."""
+        return bool(self.workers) or self.planner is not None
+
+    @property
+    def held(self) -> list[Held]:
+        """All tokens in the hands of workers."""
+        return [pair for worker in self.workers for pair in worker.held]
+
+    def who(self) -> str:
+        """Return who is at work, in words."""
+        if self.workers:
+            others = f" and {len(self.workers) - 1} others" if len(self.workers) > 1 else ""
+            return f"a worker {self.workers[0].where}{others}"
+        return f"the command on {self.planner.host}, process {self.planner.pid}" if self.planner else "nobody"
+
+
+class Lookout:
+    """Looks at one work directory again and again, and so recognises workers that fall silent.
+
+    Parameters
+    ----------
+    workdir : Workdir
+    """
+
+    def __init__(self, workdir: Workdir):
+        self.workdir = workdir
+        self.observer = Observer(workdir.beats, ttl_seconds())
+        self._plan: Plan | None = None
+        self._manifest: tuple[Any, dict[str, Any]] = None, {}
+
+    def look(self) -> Activity:
+        """Return what goes on now.
+
+        Raises
+        ------
+        RefusedError
+            The directory is of another version of psyrun, or others could have written it.
+        """
+        self.workdir.check_format()
+        self.workdir.check_trust()
+        ids = self.workdir.plan_ids()
+        newest = ids[-1] if ids else None
+        workers = self._workers(newest)  # looked at first: who leaves in between has written before
+        sizes = part_sizes(self.workdir)
+        return Activity(newest, workers, self._planner(newest, sizes), sizes)
+
+    def _workers(self, newest: str | None) -> list[Worker]:
+        held: dict[str, list[Held]] = {}
+        for pair in held_tokens(self.workdir, self.observer):
+            held.setdefault(pair[1].worker, []).append(pair)
+        # Between two chunks a worker holds nothing, but its heart beats until it ends. One that was killed on another
+        # machine leaves a heartbeat for ever, which means nothing once all chunks are done.
+        is_open = newest is not None and Claims(self.workdir.plans / newest).has(OPEN)
+        for worker in _beating(self.workdir) if is_open else ():
+            if worker not in held and not self.observer.dead(worker):
+                held[worker] = []
+        found = []
+        for worker, pairs in sorted(held.items()):
+            beat = self.observer.read(worker)
+            found.append(Worker(worker, beat.get("host"), beat.get("pid"), tuple(pairs)))
+        return found
+
+    def _planner(self, newest: str | None, sizes: dict[str, int]) -> Process | None:
+        if newest is None:
+            return None
+        if self._plan is None or self._plan.id != newest:
+            try:
+                self._plan = Plan.read(self.workdir.plans / newest)
+            except TemporaryError:
+                return None
+        process = Process(**self._plan.content["planner"])
+        if process.gone() is not False or self._is_merged(newest, sizes):
+            return None
+        return process
+
+    def _is_merged(self, plan: str, sizes: dict[str, int]) -> bool:
+        """Whether the result is that of a plan, with all that is on record; the command may be at another task now."""
+        try:
+            found = self.workdir.manifest.stat()
+        except OSError:
+            return False
+        stamp = found.st_ino, found.st_mtime_ns, found.st_size
+        if self._manifest[0] != stamp:
+            self._manifest = stamp, self.workdir.read_manifest()
+        manifest = self._manifest[1]
+        return manifest.get("plan") == plan and {name: size for name, (_, size) in manifest["parts"].items()} == sizes
+
+
+def part_sizes(workdir: Workdir) -> dict[str, int]:
+    """Return the bytes of each part of a record, by name."""
+    sizes = {}
+    for path in workdir.part_paths():
+        with suppress(FileNotFoundError):  # another command put it into the archive
+            sizes[path.name] = path.stat().st_size
+    return sizes
+
+
+def _beating(workdir: Workdir) -> Iterable[str]:
+    try:
+        return [name for name in os.listdir(workdir.beats) if _WORKER.fullmatch(name)]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,75 @@
+"""``psy-doit watch``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from psyrun.errors import PsyrunError
+from psyrun.live import Changes, Scene, page
+from psyrun.progress import Page
+from psyrun.state import State
+from psyrun.taskfiles import task_names
+from psyrun.tasks import Task, load_task
+from psyrun.waiting import Quiet, verdict
+
+_POLL = 1.0
+_TIMES_THE_COST = 10.0
+
+
+@click.command("watch")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.pass_obj
+def command(taskdir: Path, names: tuple[str, ...]) -> int:
+    """Show how tasks go on (default: all), until nobody is at work any more. Changes nothing.
+
+    On a terminal it is a table, elsewhere a line when something changed. Exit status: as of `wait`.
+    """
+    worst = 0
+    tasks = []
+    for name in dict.fromkeys(names or task_names(taskdir)):
+        try:
+            tasks.append(load_task(name, taskdir))
+        except PsyrunError as error:  # the others are still of interest
+            worst = max(worst, error.exit_code)
+            click.echo(f"{name}: {error}", err=True)
+    if not tasks:
+        if not worst:
+            click.echo(f"psy-doit: no task files in {taskdir}. Begin with: psy-doit new NAME", err=True)
+        return worst
+    try:
+        states = _watch(tasks)
+    except KeyboardInterrupt:
+        return 130
+    for state in states:
+        found = verdict(state)
+        worst = max(worst, found.status)
+        if found.message:
+            click.echo(f"psy-doit: {found.message}", err=True)
+    return worst
+
+
+def _watch(tasks: Sequence[Task]) -> list[State]:
+    """Show tasks until nobody is at work; return where they stand then."""
+    scenes = [Scene(task) for task in tasks]
+    quiet = Quiet()
+    screen = Page(sys.stdout) if sys.stdout.isatty() else None
+    changes = Changes()
+    with screen or nullcontext():
+        while True:
+            begin = time.monotonic()
+            over = quiet.sure([scene.update(time.monotonic()) for scene in scenes])
+            views = [scene.view for scene in scenes]
+            if screen is not None:
+                screen.show(page(views))
+            else:
+                for line in changes.lines(views, time.monotonic(), over):
+                    click.echo(line)
+            if over:
+                return [scene.ended() for scene in scenes]
+            time.sleep(max(_POLL, _TIMES_THE_COST * (time.monotonic() - begin)))

@@ -1,0 +1,117 @@
+"""Waiting for the work of others: until nobody is at it any more, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from psyrun.activity import Activity, Lookout
+from psyrun.errors import RefusedError, TemporaryError
+from psyrun.state import State, look
+from psyrun.tasks import Task
+
+SOME_FAILED = 1
+TIME_OVER = 124
+"""As of timeout(1)."""
+
+_SHORTEST, _LONGEST, _GROWTH = 0.5, 3.0, 1.25
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a task ended: an exit status, a word for it, and what to tell who waited."""
+
+    status: int
+    outcome: str
+    message: str = ""
+
+
+def verdict(state: State) -> Verdict:
+    """Return how a task ended on which nobody is at work any more; exit statuses are those of a run."""
+    task = state.task
+    again = task.command(task.name)
+    if state.conflict:
+        told = (
+            f"computed with other code than {task.path.name} has now: {task.command(task.name, '--keep')}, or --fresh"
+        )
+        return Verdict(RefusedError.exit_code, "other code", f"{task.name}: {told}")
+    if state.n_failed:
+        return Verdict(SOME_FAILED, "failed", f"{task.name}: {state.n_failed} failed; {again} tries them again")
+    if not state.complete:
+        n = int(state.missing.sum() + state.running.sum())
+        told = f"{n} items are missing, and nobody is at work on them. To compute them: {again}"
+        return Verdict(TemporaryError.exit_code, "missing", f"{task.name}: {told}")
+    if state.left_out:
+        told = f"{len(state.left_out)} items are done, but not in the file"
+        return Verdict(SOME_FAILED, "left out", f"{task.name}: {told}")
+    return Verdict(0, "complete")
+
+
+def time_over(task: Task) -> Verdict:
+    """Return what to say of a task on which somebody is still at work."""
+    return Verdict(TIME_OVER, "time over", f"{task.name}: the time is over; it is still being worked on")
+
+
+class Quiet:
+    """Tells when nobody is at work any more.
+
+    It takes two looks: a worker elsewhere may be between two chunks, and listings of network file systems lag.
+    """
+
+    def __init__(self) -> None:
+        self._before = False
+
+    def sure(self, activities: Sequence[Activity]) -> bool:
+        """Take in a look at all tasks; return whether nobody was at work in this one and the one before."""
+        now = not any(activity.at_work for activity in activities)
+        before, self._before = self._before, now
+        return now and before
+
+    @property
+    def likely(self) -> bool:
+        """Whether nobody was at work in the last look."""
+        return self._before
+
+
+def wait_for(
+    tasks: Sequence[Task], timeout: float | None, say: Callable[[str], None]
+) -> list[tuple[State, Verdict, Activity]]:
+    """Return when nobody is at work on any of the tasks, whoever it was.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    timeout : float, optional
+        The most seconds to wait.
+    say : callable
+        Called with a line for each task that is being worked on.
+
+    Returns
+    -------
+    list of (State, Verdict, Activity)
+        Where each task stands then, and how it ended.
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    lookouts = [Lookout(task.workdir) for task in tasks]
+    quiet = Quiet()
+    pause = _SHORTEST
+    told: set[str] = set()
+    while True:
+        activities = [lookout.look() for lookout in lookouts]
+        for task, activity in zip(tasks, activities, strict=True):
+            if activity.at_work and task.name not in told:
+                told.add(task.name)
+                say(f"{task.name}: waiting for {activity.who()}")
+        over = quiet.sure(activities)
+        left = None if end is None else end - time.monotonic()
+        if over or (left is not None and left <= 0):
+            states = [look(task, lookout.observer) for task, lookout in zip(tasks, lookouts, strict=True)]
+            if not over or not any(state.held or state.unknown for state in states):
+                break
+        pause = _SHORTEST if quiet.likely else min(_LONGEST, pause * _GROWTH)
+        time.sleep(pause if left is None else max(0.0, min(pause, left)))
+    return [
+        (state, time_over(task) if activity.at_work else verdict(state), activity)
+        for task, state, activity in zip(tasks, states, activities, strict=True)
+    ]

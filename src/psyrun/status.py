@@ -76,6 +76,7 @@ def report(state: State) -> dict[str, Any]:
         "merged": state.merged,
         "left_out": len(state.left_out),
         "other_code": state.conflict,
+        "rows_by_code": state.codes,
         "damaged_parts": state.damaged,
         "result": str(result) if result.exists() else None,
         "workdir": str(state.task.workdir.path),
@@ -101,6 +102,9 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
     if told["other_code"]:
         choices = f"{state.task.command(name, '--keep')}, or --fresh"
         found.append(f"  computed with other code than the task file has now: {choices}")
+    if len(told["rows_by_code"]) > 1:
+        counts = [f"{n} of {_code(state, code)}" for code, n in told["rows_by_code"].items()]
+        found.append(f"  rows on record by code: {', '.join(counts)}")
     if told["damaged_parts"]:
         found.append(f"  unreadable stretches in {len(told['damaged_parts'])} parts; their items count as missing")
     found += [f"  item {item} is done, but not in the file: {why}" for item, why in state.left_out.items()]
@@ -111,6 +115,11 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
     elif not told["n_running"] and not told["other_code"]:
         found.append(f"  to compute the others: {state.task.command(name)}")
     return found
+
+
+def _code(state: State, code: str) -> str:
+    what = "now" if code == state.task.code else "counts" if code in state.accepts else "does not count"
+    return f"{code[:8]} ({what})"
 
 
 def shown_ranges(found: list[list[int]], most: int = _SHOWN_RANGES) -> str:

@@ -59,6 +59,7 @@ class Forecast:
         return {
             "schema_version": SCHEMA_VERSION,
             "task": state.task.name,
+            "code": state.task.code,
             "n_items": len(state.done),
             "n_done": int(np.count_nonzero(state.done)),
             "n_failed": state.n_failed,

@@ -15,7 +15,7 @@ from invariants import assert_converges, assert_told_truly, stand
 from project import Project
 from psyrun.scan import read
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.long]
 
 BEFORE, N = 12, 20
 CALLS = ("rename", "mkdir", "unlink")

@@ -17,7 +17,7 @@ from project import Project
 
 pytestmark = pytest.mark.kill
 
-ROUNDS = 20
+ROUNDS = 8
 N = 60
 WORKERS = 2
 

@@ -124,7 +124,8 @@ class Placement:
         for batch, _ in self.batches[::step]:
             with opened(batch.path) as file:
                 found.append(batch.read(file, 0, min(batch.n_rows, most // 100))["duration"])
-        return np.concatenate(found)
+        seconds = np.concatenate(found)
+        return seconds[np.isfinite(seconds)]  # rows that were adopted have none
 
     def lacking(self) -> dict[str, int]:
         """Return how many rows lack a column that others have, by column."""

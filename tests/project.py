@@ -7,6 +7,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +113,20 @@ class Project:
         """Run psy-doit and return the lines of doit."""
         lines = self.run(*words, status=status).stdout.splitlines()
         return [line for line in lines if line.startswith((".  ", "-- "))]
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    """Return when something is so; fail if it is not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one, parents first."""
+    found: list[int] = []
+    with suppress(FileNotFoundError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from project import Project
+from project import Project, descendants
 from psyrun.keys import assignment_key
 from psyrun.record import read_parts
 from psyrun.workdir import Workdir
@@ -58,15 +58,6 @@ def items_of(xs: list[int]) -> list[Item]:
 
 
 _KEYS = {tuple(assignment_key({"x": x}, n).tolist()): (x, n) for x in range(8) for n in range(12)}
-
-
-def family_of(pid: int) -> list[int]:
-    """Return a process and all below it."""
-    family = [pid]
-    for member in family:
-        with suppress(OSError):
-            family += map(int, Path(f"/proc/{member}/task/{member}/children").read_text().split())
-    return family
 
 
 class Resume(RuleBasedStateMachine):
@@ -212,7 +203,7 @@ class Resume(RuleBasedStateMachine):
         done, before = self.done() if not self.conflicts() else set(items_of(self.xs)), self.starts()
         command = self.project.start("t")
         time.sleep(delay)
-        family = family_of(command.pid)
+        family = [command.pid, *descendants(command.pid)]
         for pid in family if everything else family[:1]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -231,7 +222,7 @@ class Resume(RuleBasedStateMachine):
             return
         command = self.project.start("t", PSYRUN_TTL="0.5")
         time.sleep(delay)
-        family = family_of(command.pid)
+        family = [command.pid, *descendants(command.pid)]
         for pid in family:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from project import Project
+from project import Project, descendants
 
 
 @pytest.fixture
@@ -82,9 +82,7 @@ def test_a_pause_of_all_processes_takes_nothing_from_the_time_of_items(project: 
     )
     command = project.start("t", PSYRUN_TTL="60")
     wait_for(project.path / "started")
-    family = [command.pid]
-    for pid in family:
-        family += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    family = [command.pid, *descendants(command.pid)]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(4.5)
@@ -243,9 +241,7 @@ def test_heartbeats_of_who_holds_chunks_of_old_plans_are_kept(project: Project) 
     command = project.start("t")
     while not project.starts():
         assert command.poll() is None
-    family = [command.pid]
-    for pid in family:
-        family += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    family = [command.pid, *descendants(command.pid)]
     for pid in family:
         os.kill(pid, signal.SIGKILL)
     command.wait()

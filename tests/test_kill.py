@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from project import Project
+from project import Project, descendants
 
 pytestmark = pytest.mark.kill
 
@@ -25,14 +25,6 @@ WORKERS = 2
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Return the processes below one, parents first."""
-    found: list[int] = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *_descendants(int(child))]
-    return found
 
 
 def _assert_complete(project: Project, kills: int, n: int = N) -> None:
@@ -62,7 +54,7 @@ def test_killing_the_command_at_a_random_moment_loses_only_items_in_flight(proje
     for _ in range(2):
         command = project.start("t")
         time.sleep(moments.uniform(0.02, 0.6))
-        family = _descendants(command.pid) if command.poll() is None else []
+        family = descendants(command.pid) if command.poll() is None else []
         command.kill()
         kills += command.wait() == -signal.SIGKILL
         if moments.random() < 0.5:
@@ -81,7 +73,7 @@ def test_killing_workers_at_random_moments_is_mended_by_the_command_itself(proje
     for _ in range(3):
         time.sleep(moments.uniform(0.1, 0.35))
         # The first process below the command waits for orders; the worker is below that one.
-        workers = _descendants(command.pid)[1:] if command.poll() is None else []
+        workers = descendants(command.pid)[1:] if command.poll() is None else []
         if workers:
             try:
                 os.kill(moments.choice(workers), signal.SIGKILL)
@@ -98,7 +90,7 @@ def test_killing_everything_at_once_keeps_what_is_finished(project: Project) -> 
     for _ in range(4):
         command = project.start("t")
         time.sleep(0.5)
-        for pid in [command.pid, *_descendants(command.pid)] if command.poll() is None else []:
+        for pid in [command.pid, *descendants(command.pid)] if command.poll() is None else []:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         command.wait()
@@ -122,7 +114,7 @@ def test_interrupting_keeps_what_is_finished_and_hands_back_the_rest(project: Pr
     while len(project.starts()) < 4:
         assert command.poll() is None
         time.sleep(0.01)
-    family = _descendants(command.pid)
+    family = descendants(command.pid)
     command.send_signal(signal.SIGINT)
     assert command.wait(timeout=20) == 130
     _wait_until_gone(family)
@@ -138,7 +130,7 @@ def test_a_stopped_worker_is_fenced_when_it_wakes_up(project: Project) -> None:
     project.logging_task(n=20, seconds=0.05, workers=1, max_jobs=2)
     command = project.start("t", PSYRUN_TTL="1")
     time.sleep(0.7)
-    zygote, *worker = _descendants(command.pid)
+    zygote, *worker = descendants(command.pid)
     for pid in [command.pid, zygote, *worker]:
         os.kill(pid, signal.SIGSTOP)
     try:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from project import PSY_DOIT, Project
+from project import PSY_DOIT, Project, descendants, until
 from psyrun.activity import Activity, Lookout, Worker
 from psyrun.claims import Beat, Claims, Process
+from psyrun.files import json_checksum
 from psyrun.tasks import load_task
 from psyrun.waiting import Quiet
 from psyrun.workdir import Workdir
@@ -56,22 +57,6 @@ def started(project: Project) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in processes:
         process.kill()
         process.communicate()
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes below one."""
-    found: list[int] = []
-    with suppress(FileNotFoundError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
 
 
 def tree(path: Path) -> dict[str, int]:
@@ -265,7 +250,9 @@ def test_it_waits_for_the_merge(project: Project, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(project.path)
     workdir = load_task("t", Path("psy-tasks")).workdir
     plan = workdir.plans / "0001" / "plan.json"
-    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"planner": vars(Process.current())}))
+    content = json.loads(plan.read_text()) | {"planner": vars(Process.current())}
+    del content["checksum"]
+    plan.write_text(json.dumps(content | {"checksum": json_checksum(content)}))
     assert not Lookout(workdir).look().at_work
     manifest = workdir.manifest.read_bytes()
     workdir.manifest.unlink()

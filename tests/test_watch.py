@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project import PSY_DOIT, Project
+from project import PSY_DOIT, Project, until
 from psyrun import scan
 from psyrun.activity import Activity, Lookout, Worker
 from psyrun.claims import Process
@@ -69,13 +69,6 @@ def watching(project: Project) -> Iterator[Callable[..., subprocess.Popen[str]]]
     for process in processes:
         process.kill()
         process.communicate()
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # Text

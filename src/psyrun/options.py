@@ -84,20 +84,15 @@ def _paths(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_path, value))
 
 
-def _time(value: Any) -> bool:
-    try:
-        seconds(value)
-    except ValueError:
-        return False
-    return True
+def _read_by(parse: Callable[[Any], float]) -> Check:
+    def check(value: Any) -> bool:
+        try:
+            parse(value)
+        except ValueError:
+            return False
+        return True
 
-
-def _core_hours(value: Any) -> bool:
-    try:
-        core_hours(value)
-    except ValueError:
-        return False
-    return True
+    return check
 
 
 def _optional(check: Check) -> Check:
@@ -169,7 +164,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "timeout",
             "a time such as '10m', '1h30m' or a number of seconds",
-            _optional(_time),
+            _optional(_read_by(seconds)),
             "How long an item may take; then its process is killed, and the item fails. Default: as long as it takes.",
         ),
         Option(
@@ -189,7 +184,7 @@ OPTIONS: dict[str, Option] = {
         Option(
             "confirm_above",
             "an amount such as '1000 core-hours', or None",
-            _optional(_core_hours),
+            _optional(_read_by(core_hours)),
             "Above what estimate, from measured durations, a run asks first. None: never.",
             "1000 core-hours",
         ),

@@ -44,7 +44,7 @@ def remedy(path: Path, whole: Path | None = None) -> str:
         steps.append(shlex.join(["chown", str(os.geteuid()), *words]))
     if found.st_mode & GROUP_AND_OTHERS:
         steps.append(shlex.join(["chmod", "go-w", *words]))
-    if os.geteuid() == 0:  # an administrator should not take files from their owner
+    if os.geteuid() == 0 and found.st_uid != 0:  # an administrator should not take files from their owner
         return f"If you trust it, as in a container: {WAIVER}=1 in the environment, or {' && '.join(steps)}"
     return (
         f"If you trust it: {' && '.join(steps)} (or {WAIVER}=1 in the environment, where owners and modes mean nothing)"

@@ -140,7 +140,7 @@ def _mend_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-            setattr(sys, name, os.fdopen(number, mode))
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _complain(text: str) -> None:

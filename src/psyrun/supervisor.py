@@ -222,8 +222,8 @@ class Supervisor:
         os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.stdout = os.fdopen(1, "w", buffering=1, errors="backslashreplace")
-        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+        sys.stdout = os.fdopen(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
         if self._notify >= 0:
             os.close(self._notify)
 

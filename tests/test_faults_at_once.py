@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,8 @@ def test_workers_whose_clocks_are_two_days_apart_share_a_plan(project: Project, 
     if dies:
         for number in (signal.SIGSTOP, signal.SIGKILL):
             os.kill(ahead.pid, number)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         ahead.communicate(timeout=30)
     else:
         time.sleep(3)  # longer than the time to live

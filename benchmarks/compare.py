@@ -39,10 +39,22 @@ import numpy as np
 from psyrun import Param, Multiprocessing
 pspace = Param(a=np.arange(100)) * Param(b=np.arange(100)) * Param(c=np.linspace(0, 1, 100))
 scheduler = Multiprocessing(2)
+early_stop = False
 def execute(a, b, c):
     if a >= {good}:
         raise ValueError('as in one of ten')
     return {{'y': a * b}}
+"""
+
+GROWN = """
+from pathlib import Path
+import numpy as np
+from psyrun import Multiprocessing, Param
+n = 110 if Path('grown').exists() else 100
+pspace = Param(a=np.arange(n)) * Param(b=np.arange(100)) * Param(c=np.linspace(0, 1, 100))
+scheduler = Multiprocessing(2)
+def execute(a, b, c):
+    return {'y': a * b}
 """
 
 FUTURES = """
@@ -98,6 +110,7 @@ def _futures(n: int) -> list[str]:
 def _pairs() -> dict[str, Pair]:
     click, numpy = [PYTHON, "-c", "import click"], [PYTHON, "-c", "import click, numpy"]
     parts, results = ["make_parts"], ["make_results"]
+    grown = [PSY_DOIT, "grown"], ["touch", "grown"]
     grid90, grid100 = [PSY_DOIT, "grid90"], [PSY_DOIT, "grid100"]
     pairs = {
         "one": Pair("one item", [PSY_DOIT, "one"], _futures(1), "0.25 s", "one"),
@@ -110,6 +123,7 @@ def _pairs() -> dict[str, Pair]:
         "status90": Pair("status of 1e6, 90 %", [PSY_DOIT, "status", "grid90"], numpy, "0.15 s", before=(grid90,)),
         "status": Pair("status of 1e6, all", [PSY_DOIT, "status", "grid100"], numpy, "0.15 s", before=(grid100,)),
         "again": Pair("nothing to do of 1e6", grid100, numpy, "0.35 s", before=(grid100,)),
+        "plan": Pair("plan of a grown 1e6", [PSY_DOIT, "plan", "grown"], numpy, "0.7 s", before=grown),
         "same": Pair("missing, same space", ["missing_same"], ["pandas_merge"], "0.02 s"),
     }
     for kind in ("grown", "shuffled", "foreign"):
@@ -137,6 +151,7 @@ def _write_tasks(root: Path) -> None:
         (tasks / f"task_{name}.py").write_text(TRIVIAL.format(n=n, max_jobs=max_jobs))
     for good in (90, 100):
         (tasks / f"task_grid{good}.py").write_text(GRID.format(good=good))
+    (tasks / "task_grown.py").write_text(GROWN)
     (root / "futures.py").write_text(FUTURES)
 
 

@@ -9,16 +9,18 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from project import Project, descendants
 from psyrun.keys import assignment_key
 from psyrun.record import read_parts
+from psyrun.run import Choices, Run
+from psyrun.tasks import load_task
 from psyrun.workdir import Workdir
 
 TASK = """
@@ -125,8 +127,8 @@ class Resume(RuleBasedStateMachine):
     def write(self) -> None:
         """Write the task file, and learn the digest of its code."""
         self.project.task("t", TASK, xs=self.xs, version=self.version)
-        code = self.project.run("plan", "t", "--json")
-        self.version_of[json.loads(code.stdout)[0]["code"]] = self.version
+        with chdir(self.folder):
+            self.version_of[load_task("t", Path("psy-tasks")).code] = self.version
 
     @rule(xs=SPACES)
     def edit_space(self, xs: list[int]) -> None:
@@ -265,22 +267,59 @@ class Resume(RuleBasedStateMachine):
             data[len(data) // 2] ^= 1
             path.write_bytes(data)
 
+    @rule()
+    def damage_the_plan(self) -> None:
+        """Another one takes its place; the last merge, or the code that is there, tells whose rows count."""
+        ids = self.workdir.plan_ids()
+        if not ids:
+            return
+        path = self.workdir.plans / ids[-1] / "plan.json"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        manifest = self.workdir.read_manifest()
+        versions = {version for _, version in self.rows}
+        if manifest:
+            self.accepted = {self.version_of[code] for code in manifest["accepts"]}
+        else:
+            self.accepted = {self.version} if self.version in versions else versions
+
     # What is said
 
     @rule()
     def ask(self) -> None:
-        """plan and status agree with the model, whatever happened; nothing is changed by asking."""
+        """Status agrees with the model; nothing is changed by asking."""
         before = {path: path.stat().st_mtime_ns for path in self.workdir.path.rglob("*")}
-        told: dict[str, Any] = json.loads(self.project.run("plan", "t", "--json").stdout)[0]
         status = self.project.status("t")
         assert {path: path.stat().st_mtime_ns for path in self.workdir.path.rglob("*")} == before
-        n = len(self.xs)
         done = self.done() or self.done({self.version})
-        assert told["n_done"] == status["n_done"] == len(done)
-        assert told["asks_about_code"] == status["other_code"] == self.conflicts()
-        assert told["n_done"] + told["n_failed"] + told["n_missing"] + told["n_running"] == n
-        assert told["would_run"]["items"] == n - len(done)
-        assert status["complete"] == (len(done) == n)
+        assert status["n_done"] == len(done)
+        assert status["other_code"] == self.conflicts()
+        assert status["complete"] == (len(done) == len(self.xs))
+
+    @invariant()
+    def plan_is_right(self) -> None:
+        """At every step."""
+        if not hasattr(self, "xs"):
+            return
+        with chdir(self.folder):
+            told = Run(load_task("t", Path("psy-tasks")), Choices(code="keep")).forecast().report()
+        done = self.done() or self.done({self.version})
+        assert told["n_done"] == len(done)
+        assert told["asks_about_code"] == self.conflicts()
+        assert told["n_done"] + told["n_failed"] + told["n_missing"] + told["n_running"] == len(self.xs)
+        assert told["would_run"]["items"] == len(self.xs) - len(done)
+
+
+@contextmanager
+def chdir(path: Path) -> Iterator[None]:
+    """Have another current directory for a while."""
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _stat(pid: int) -> str:

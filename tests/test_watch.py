@@ -347,3 +347,16 @@ def test_on_a_terminal_it_is_a_table_and_ctrl_c_leaves_quietly(project: Project)
     assert "Traceback" not in text
     assert "interrupted" not in text
     assert command.wait(timeout=30) == 0
+
+
+def test_programs_get_a_line_of_json_at_each_change(project: Project) -> None:
+    """The last one says that nobody is at work and where it ended."""
+    project.logging_task(n=6, seconds=0.3, workers=1)
+    command = project.start("t")
+    until(lambda: len(project.starts()) > 0)
+    lines = [json.loads(line) for line in project.run("watch", "t", "--json").stdout.splitlines()]
+    command.wait(timeout=20)
+    assert {line["schema_version"] for line in lines} == {1}
+    assert [line["n_done"] for line in lines] == sorted(line["n_done"] for line in lines)
+    assert (lines[-1]["n_done"], lines[-1]["n_running"], lines[-1]["workers"]) == (6, 0, [])
+    assert lines[0]["workers"]

@@ -174,6 +174,16 @@ class Changes:
 
     def lines(self, views: Sequence[View], now: float, at_once: bool = False) -> list[str]:
         """Return a line for each task whose counts changed, and one for a new failure; now is a monotonic time."""
+        failures = {task: view.failure for task, view in self._told.items()}
+        found = []
+        for view in self.views(views, now, at_once):
+            found.append(view.line())
+            if view.failure and failures.get(view.task) != view.failure:
+                found.append(f"{view.task}: last failure: {view.failure}")
+        return found
+
+    def views(self, views: Sequence[View], now: float, at_once: bool = False) -> list[View]:
+        """Return what there is to show of each task whose counts changed."""
         found = []
         for view in views:
             before = self._told.get(view.task)
@@ -182,9 +192,7 @@ class Changes:
                 continue
             self._told[view.task] = view
             self._next[view.task] = now + pause, min(_LONGEST_PAUSE, pause * 1.25)
-            found.append(view.line())
-            if view.failure and (before is None or before.failure != view.failure):
-                found.append(f"{view.task}: last failure: {view.failure}")
+            found.append(view)
         return found
 
 

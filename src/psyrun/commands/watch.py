@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from psyrun.errors import PsyrunError
 from psyrun.live import Changes, Scene, page
 from psyrun.progress import Page
 from psyrun.state import State
-from psyrun.taskfiles import task_names
+from psyrun.taskfiles import SCHEMA_VERSION, task_names
 from psyrun.tasks import Task, load_task
 from psyrun.waiting import Quiet, verdict
 
@@ -24,8 +25,9 @@ _TIMES_THE_COST = 10.0
 
 @click.command("watch")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON, with a schema_version, at each change.")
 @click.pass_obj
-def command(taskdir: Path, names: tuple[str, ...]) -> int:
+def command(taskdir: Path, names: tuple[str, ...], as_json: bool) -> int:
     """Show how tasks go on (default: all), until nobody is at work any more. Changes nothing.
 
     On a terminal it is a table, elsewhere a line when something changed. Exit status: as of `wait`.
@@ -43,7 +45,7 @@ def command(taskdir: Path, names: tuple[str, ...]) -> int:
             click.echo(f"psy-doit: no task files in {taskdir}. Begin with: psy-doit new NAME", err=True)
         return worst
     try:
-        states = _watch(tasks)
+        states = _watch(tasks, as_json)
     except KeyboardInterrupt:
         return 130
     for state in states:
@@ -54,11 +56,11 @@ def command(taskdir: Path, names: tuple[str, ...]) -> int:
     return worst
 
 
-def _watch(tasks: Sequence[Task]) -> list[State]:
+def _watch(tasks: Sequence[Task], as_json: bool) -> list[State]:
     """Show tasks until nobody is at work; return where they stand then."""
     scenes = [Scene(task) for task in tasks]
     quiet = Quiet()
-    screen = Page(sys.stdout) if sys.stdout.isatty() else None
+    screen = Page(sys.stdout) if sys.stdout.isatty() and not as_json else None
     changes = Changes()
     with screen or nullcontext():
         while True:
@@ -67,6 +69,9 @@ def _watch(tasks: Sequence[Task]) -> list[State]:
             views = [scene.view for scene in scenes]
             if screen is not None:
                 screen.show(page(views))
+            elif as_json:
+                for view in changes.views(views, time.monotonic(), over):
+                    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **vars(view)}))
             else:
                 for line in changes.lines(views, time.monotonic(), over):
                     click.echo(line)

@@ -126,7 +126,7 @@ WRONG: dict[str, list[Any]] = {
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
     "timeout": ["", "10", "10 minutes", 0, -1, "0m", True, [600], float("inf")],
     "seed": [-1, 1.5, "1", True, None, 2**63],
-    "retries": [3, {"exceptions": 1}, {"crash": -1}, {"lost": True}, None],
+    "retries": [3, {"exception": 3000}, {"exceptions": 1}, {"crash": -1}, {"lost": True}, None],
     "confirm_above": ["1000", "many", -1, True, [1]],
     "early_stop": ["no", 1, None],
     "python": [3, ""],

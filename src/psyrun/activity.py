@@ -141,7 +141,9 @@ class Lookout:
         if self._manifest[0] != stamp:
             self._manifest = stamp, self.workdir.read_manifest()
         manifest = self._manifest[1]
-        return manifest.get("plan") == plan and {name: size for name, (_, size) in manifest["parts"].items()} == sizes
+        return manifest.get("plan") == plan and all(
+            sizes.get(name) == size for name, (_, size) in manifest["parts"].items()
+        )
 
 
 def part_sizes(workdir: Workdir) -> dict[str, int]:

@@ -175,6 +175,7 @@ def write(adoption: Adoption) -> Path:
     path = task.workdir.parts / f"{worker}-s-0"
     about = {"worker": worker, "child": -1, "attempt": 0, "host": this_host(), "plan": "", "code": task.code}
     about |= {"space": task.pspace.digest, "keys": _keys.VERSION, "adopted": adoption.path.name}
+    about |= {"parameters": list(task.pspace.parameters)}
     try:
         with replacing(path) as beside:
             part = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

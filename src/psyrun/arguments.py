@@ -26,7 +26,9 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that select items; it is called with ``selection``."""
 
     @functools.wraps(command)
-    def called(*args: Any, failed: bool, missing: bool, items: str, condition: str, again: bool, **kwargs: Any) -> Any:
+    def called(
+        *args: Any, failed: bool, missing: bool, items: str | None, condition: str | None, again: bool, **kwargs: Any
+    ) -> Any:
         from psyrun.selection import Selection
 
         return command(*args, selection=Selection(failed, missing, items, condition, again), **kwargs)
@@ -35,8 +37,8 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--failed", is_flag=True, help="Only items that failed."),
             click.option("--missing", is_flag=True, help="Only items that were not tried."),
-            click.option("--items", default="", metavar="LIST", help="Only these, such as 3,17,40-60."),
-            click.option("--where", "condition", default="", metavar="TEXT", help="Such as 'D > 3 and N == 50'."),
+            click.option("--items", metavar="LIST", help="Only these, such as 3,17,40-60."),
+            click.option("--where", "condition", metavar="TEXT", help="Such as 'D > 3 and N == 50'."),
             click.option("--again", is_flag=True, help="Also items that are done; their rows go to the archive."),
         )
     ):

@@ -120,7 +120,10 @@ class Child:
         self._extra = self._set_up()
         self._random = asked_for(task.execute, {*task.pspace.parameters, *self._extra})
         self._seed: int = self._plan.content.get("seed", 0)
-        self._failed_at: list[tuple[int, str]] = []
+        self._budgets: dict[int, dict[str, int]] = {}
+        self._again: list[int] = []
+        self._unsaid = 0
+        self._retrying = False
         self._may_draw = task.may_draw
         self._timeout = self._plan.content.get("timeout")
         os.register_at_fork(
@@ -166,10 +169,17 @@ class Child:
             os._exit(0)
 
     def _tell_failed(self, failure: Failure, succeeded: int, number: int) -> None:
+        """Have an item tried again, or tell that it failed."""
+        position, what = self._first + number, class_of(failure.type)
+        left = self._budgets.setdefault(position, dict(self._plan.retries))
+        self._unsaid += succeeded
+        if left[what]:
+            left[what] -= 1
+            self._again.append(position)
+            return
         self._counters[FAILED] += 1
-        self._failed_at.append((self._first + number, class_of(failure.type)))
         with suppress(ConnectionError):
-            send(self._channel, RAISED, [succeeded, failure.type, failure.where, failure.message[:_MOST_TOLD]])
+            send(self._channel, RAISED, [self._said(), failure.type, failure.where, failure.message[:_MOST_TOLD]])
 
     def _serve(self) -> None:
         send(self._channel, READY)
@@ -178,19 +188,25 @@ class Child:
             began = time.perf_counter()
             self._block_first = first
             self._run_items(first, self._work.selection(first, last))
-            self._try_again(self._plan.retries)
+            self._see_to_failed()
             with suppress(Exception):  # it is the user's
                 sys.stdout.flush()
             self._counters[POSITION] = -1
-            send(self._channel, FINISHED, [time.perf_counter() - began, self._recorder.succeeded()])
+            send(self._channel, FINISHED, [time.perf_counter() - began, self._recorder.succeeded() + self._said()])
 
-    def _try_again(self, left: Mapping[str, int]) -> None:
-        """Run items that failed once more, as far as there is budget left for failures of their class."""
-        failed, self._failed_at = self._failed_at, []
-        for position, what in failed:
-            if left[what]:
-                self._run_items(position, self._work.selection(position, position))
-                self._try_again({**left, what: left[what] - 1})
+    def _said(self) -> int:
+        """Return how many items succeeded that the supervisor was not told of yet; now it is."""
+        n, self._unsaid = self._unsaid, 0
+        return n
+
+    def _see_to_failed(self) -> None:
+        """Run items that failed once more, until they succeed or no budget is left for failures of their class."""
+        self._retrying = True
+        while self._again:
+            position = self._again.pop()
+            self._run_items(position, self._work.selection(position, position))
+        self._retrying = False
+        self._budgets.clear()
 
     def _run_items(self, position: int, at: Selection) -> None:
         """Run the items of these indices, which stand at consecutive positions of the work list.
@@ -202,7 +218,7 @@ class Child:
         space, recorder, counters = self._task.pspace, self._recorder, self._counters
         clock, constant, ends, columns = time.perf_counter, CONSTANT, recorder.ends, recorder.columns
         n_seeded = len(seeds) if self._may_draw else 1
-        done = counters[DONE]
+        done = counters[DONE] - (len(at) if self._retrying else 0)
         began = oldest = clock()
         recorder.resume(began)
         self._say_where_in_time()

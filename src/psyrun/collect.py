@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from psyrun.errors import StoreError, TaskError, TemporaryError, UnsupportedValu
 from psyrun.files import random_name, renamed, sync_directory
 from psyrun.gather import Gather, Numbers
 from psyrun.keys import Lanes, find
-from psyrun.plan import Indices, Plan, packed_mask
+from psyrun.plan import Indices, Mask, Plan, packed_mask
 from psyrun.record import Lookup, Placement, by_code, causes, damaged, place, read_parts
 from psyrun.scan import Part
 from psyrun.store import Store
@@ -29,13 +29,40 @@ from psyrun.workdir import Workdir
 INDEX = HIDDEN + "index"
 
 
+Filler = Callable[[Mask], Sequence[Any]]
+
+
+def fillers(task: Task) -> dict[str, Filler]:
+    """Return the values of parameters that were added, as the space has them for each item."""
+
+    def filler(name: str) -> Filler:
+        return lambda done: plain_list(list(task.pspace.columns_at(np.flatnonzero(done))[name]))
+
+    return {name: filler(name) for name in task.options.get("added", {})}
+
+
+def planned_fillers(plan: Plan, parts: Iterable[Part]) -> dict[str, Filler]:
+    """Return the same without the task: only where all rows that lack the parameter are from before there was one."""
+    unsure = {
+        name
+        for part in parts
+        for name in plan.added.keys() & set(part.header.get("parameters", ()))
+        if any(batch.schema.cells(name) is None for batch in part.batches)
+    }
+
+    def filler(value: Any) -> Filler:
+        return lambda done: [value] * int(np.count_nonzero(done))
+
+    return {name: filler(value) for name, value in plan.added.items() if name not in unsure}
+
+
 def result_columns(
     placement: Placement,
     parameters: Sequence[str],
     objects_ok: bool,
     exclude: Collection[str] = (),
     unpickle: bool | None = None,
-    added: Mapping[str, Any] | None = None,
+    added: Mapping[str, Filler] | None = None,
 ) -> tuple[dict[str, Column], dict[int, str]]:
     """Return the columns of the result, and the items that do not fit into them.
 
@@ -51,7 +78,7 @@ def result_columns(
     unpickle : bool, optional
         Whether to read what was pickled; default ``objects_ok``.
     added : dict, optional
-        Values of parameters in rows from before there were these parameters.
+        For parameters that the space got later: from which items are done, shape (n,), to their values.
 
     Returns
     -------
@@ -90,17 +117,16 @@ def result_columns(
     return _in_order(placement, names, irregular), left_out
 
 
-def _values(placement: Placement, name: str, unpickle: bool, added: Mapping[str, Any]) -> list[Any] | None:
+def _values(placement: Placement, name: str, unpickle: bool, added: Mapping[str, Filler]) -> Sequence[Any] | None:
     """Return the values of a column; None if no row has it."""
+    absent = added[name](placement.done) if name in added else None
     try:
-        values = placement.column(name, unpickle, added.get(name))
+        values = placement.column(name, unpickle, absent)
     except UnsupportedValueError as error:
         raise UnsupportedValueError(f"column {name!r}: {error}") from error
-    if values is None and name in added:
-        return [added[name]] * placement.n_done
     if values is None and not placement.n_done:
         return []  # an empty result has its parameters, too
-    return values
+    return absent if values is None else values
 
 
 def _in_order(
@@ -202,7 +228,7 @@ def merge(workdir: Workdir, plan: Plan, task: Task, lookup: Lookup) -> Placement
         plan.parameters,
         task.store.holds_objects,
         task.options["exclude_from_result"],
-        added=plan.added,
+        added=fillers(task),
     )
     workdir.check_there()
     if workdir.plan_ids()[-1:] != [plan.id]:

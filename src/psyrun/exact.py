@@ -260,6 +260,8 @@ def _arithmetic(function: Function) -> Function:
             raise TypeError("it takes numbers")
         if is_power and isinstance(a, int) and isinstance(b, int) and abs(a) > 1 and b * a.bit_length() > _MOST_BITS:
             raise OverflowError(f"the result has more than {_MOST_BITS} bits")
+        if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() > _MOST_BITS:
+            raise OverflowError(f"the result may have more than {_MOST_BITS} bits")
         return function(a, b)
 
     return computed

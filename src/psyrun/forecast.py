@@ -27,12 +27,16 @@ class Forecast:
         How many items run at a time.
     joins : bool
         Whether the run would help with a plan that others work on.
+    refused, asks : str
+        Why the run would be refused, and what it would ask first; '' for neither.
     """
 
     state: State
     sizes: list[int]
     n_workers: int
     joins: bool
+    refused: str = ""
+    asks: str = ""
 
     @property
     def n_items(self) -> int:
@@ -71,6 +75,8 @@ class Forecast:
             "other_code": others,
             "asks_about_code": state.conflict,
             "joins": self.joins,
+            "refused": self.refused or None,
+            "asks": self.asks or None,
             "would_run": {"items": self.n_items, "chunk_sizes": self.sizes},
             "workers": self.n_workers,
             "seconds_per_item": state.seconds,
@@ -99,6 +105,8 @@ class Forecast:
 
     def _would(self) -> list[str]:
         command = self.state.task.command(self.state.task.name)
+        if self.refused:
+            return [f"{command} would be refused: {self.refused}"]
         if self.joins:
             return [f"{command} would help with the plan that is being worked on"]
         if not self.n_items:
@@ -112,6 +120,7 @@ class Forecast:
         each = shown_seconds(self.state.seconds)
         return [
             line,
+            *([f"  it would ask first: {self.asks}"] if self.asks else []),
             f"  about {self.core_hours:.3g} core-hours, {shown_seconds(self.eta)}; an item took {each} so far",
         ]
 

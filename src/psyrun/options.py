@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import symtable
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,13 +272,32 @@ NEWER = frozenset({"timeout", "early_stop", "confirm_above", "seed", "retries", 
 """Options that psyrun 0.8 did not have: a task file may use such a name for something of its own."""
 
 
-def own_constants(source: ast.Module) -> list[str]:
+def own_constants(source: str) -> list[str]:
     r"""Return the names of newer options that a task file itself reads: they are not meant for psyrun.
 
-    >>> own_constants(ast.parse("timeout = 3\ndef execute(x): return solve(x, timeout)"))
+    >>> own_constants("timeout = 3\ndef execute(x): return solve(x, timeout)")
     ['timeout']
     """
-    return sorted({n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)} & NEWER)
+    tables = [symtable.symtable(source, "task", "exec")]
+    for table in tables:
+        tables += table.get_children()
+    return sorted(
+        name
+        for name in NEWER
+        if any(
+            (symbol := _symbol(table, name)) is not None
+            and symbol.is_referenced()
+            and (table.get_type() == "module" or symbol.is_global())
+            for table in tables
+        )
+    )
+
+
+def _symbol(table: symtable.SymbolTable, name: str) -> symtable.Symbol | None:
+    try:
+        return table.lookup(name)
+    except KeyError:
+        return None
 
 
 def slip(source: ast.Module) -> tuple[int, str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -27,6 +28,13 @@ def send(channel: socket.socket, kind: int, content: Any = None) -> None:
     """Send one message."""
     payload = json.dumps(content).encode()
     channel.sendall(_HEAD.pack(kind, len(payload)) + payload)
+
+
+def has_news(channel: socket.socket) -> bool:
+    """Whether there is something to receive; `select` takes no descriptors above 1023."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def receive(channel: socket.socket) -> tuple[int, Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from psyrun import __version__
 from psyrun.cells import cell
 from psyrun.errors import RefusedError, TaskError, TemporaryError
-from psyrun.plan import Plan
+from psyrun.plan import Mask, Plan
 from psyrun.selection import Selection
 from psyrun.shell import run_command
 from psyrun.state import State
@@ -47,7 +47,7 @@ def check_parameters(task: Task) -> None:
                 cell(name, value, task.store.holds_objects)
 
 
-def check_selection(state: State, selection: Selection) -> None:
+def check_selection(state: State, selection: Selection, chosen: Mask, about_code: str) -> None:
     """Raise a RefusedError if items were selected that a run cannot see to alone."""
     task = state.task
     if not selection:
@@ -55,7 +55,13 @@ def check_selection(state: State, selection: Selection) -> None:
     if state.held or state.joins():
         wait = task.command("wait", task.name)
         raise RefusedError(f"{task.name}: workers are computing items of it, maybe the same. Wait for them: {wait}")
-    n_done = int(np.count_nonzero(selection.done(state)))
+    if state.conflict and about_code == "fresh":
+        raise RefusedError(
+            f"{task.name}: rows of other code would all go to the archive, and only the selected items be computed. "
+            f"Keep them: {task.command(task.name, '--keep')}, or compute all again, without a selection: "
+            f"{task.command(task.name, '--fresh')}"
+        )
+    n_done = int(np.count_nonzero(state.done & chosen))
     if selection.items and n_done and not selection.again:
         again = task.command("run", task.name, "--items", selection.items, "--again")
         raise RefusedError(

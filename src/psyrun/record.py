@@ -96,9 +96,12 @@ class Placement:
         cells = found.pop() if len(found) == 1 else None
         return None if cells is None or cells[0] == VARIABLE else (np.dtype(cells[0]), cells[1])
 
-    def column(self, name: str, objects_ok: bool, absent: Any = None) -> list[Any] | None:
-        """Return the values of a column in the order of the space, ``absent`` where a row lacks it; None if all do."""
-        values: list[Any] = [absent] * self.n_done
+    def column(self, name: str, objects_ok: bool, absent: Sequence[Any] | None = None) -> list[Any] | None:
+        """Return the values of a column in the order of the space; None if all rows lack it.
+
+        Rows that lack it have None, or their value of ``absent``.
+        """
+        values: list[Any] = [None] * self.n_done if absent is None else list(absent)
         rank = np.cumsum(self.done) - 1
         found = False
         for batch, items in self.batches:
@@ -199,7 +202,8 @@ def place(
             elsewhere.append(part)
             found = lookup(part.keys)
         at = 0
-        for turn, batch in _in_turn(part, turns.get(part.name, []), len(counted)):
+        before = [(turn, part.size) for turn, _ in turns.get(part.header.get("replaces", ""), [])[:1]]
+        for turn, batch in _in_turn(part, before or turns.get(part.name, []), len(counted)):
             batches.append((turn, batch, batch.indices if here else found[at : at + batch.n_rows]))
             at += batch.n_rows
         _add_failures(failures, part.failures, here, n_items, lookup)

@@ -6,10 +6,9 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from psyrun.arrays import Array
-from psyrun.collect import planned_lookup, result_columns
+from psyrun.collect import Filler, fillers, planned_fillers, planned_lookup, result_columns
 from psyrun.columns import chosen
 from psyrun.errors import StoreError, UnsupportedValueError
 from psyrun.plan import Plan
@@ -95,7 +94,7 @@ def _task(what: str | os.PathLike[str], taskdir: Path) -> Task | None:
     return load_task(what, taskdir)
 
 
-_Rows = tuple[Placement, list[str], Mapping[str, Any]]
+_Rows = tuple[Placement, list[str], Mapping[str, Filler]]
 """Rows of a space, its parameters, and values of those that were added later."""
 
 
@@ -104,7 +103,7 @@ def _of_task(task: Task) -> _Rows:
     state = look(task, rows=True)
     if state.placement is None or (state.newest is None and not state.done.any()):
         raise StoreError(f"{task.workdir.path}: nothing was run yet. To run it: {task.command(task.name)}")
-    return state.placement, list(task.pspace.parameters), task.options["added"]
+    return state.placement, list(task.pspace.parameters), fillers(task)
 
 
 def _planned(workdir: Workdir) -> _Rows:
@@ -119,7 +118,7 @@ def _planned(workdir: Workdir) -> _Rows:
     counted = [(name, size) for name, size in workdir.read_manifest().get("counted", ())]
     parts = read_parts(workdir)
     placement = place(parts, plan.space, plan.n_items, planned_lookup(plan), plan.accepts, counted)
-    return placement, plan.parameters, plan.added
+    return placement, plan.parameters, planned_fillers(plan, parts)
 
 
 def _live(

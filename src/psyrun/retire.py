@@ -35,7 +35,10 @@ def retire(workdir: Workdir, parts: Iterable[Part], items_of: Callable[[Part], I
         found = items_of(part)
         gone = (found >= 0) & items[found]
         if gone.any():
-            _write_without(workdir, part, gone)
+            try:
+                _write_without(workdir, part, gone)
+            except FileNotFoundError:  # another command does the same
+                continue
             superseded.append(workdir.parts / part.name)
             n += int(np.count_nonzero(gone))
     workdir.archived(*superseded)
@@ -49,16 +52,22 @@ def _write_without(workdir: Workdir, part: Part, gone: Mask) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     try:
         writer = Writer(descriptor)
-        writer.header(part.header)
+        # Rows that were in a result win over others of their item, under the new name too.
+        writer.header(part.header | {"replaces": part.header.get("replaces", part.name)})
         at = 0
         for batch in part.batches:
             kept = ~gone[at : at + batch.n_rows]
             at += batch.n_rows
             if kept.any():
                 writer.copy(batch.schema, *batch.kept(kept))
+        retired = {tuple(key) for key in part.keys[gone].tolist()}
         for failure in part.failures:
-            writer.fail(failure)
+            if failure.key not in retired:
+                writer.fail(failure)
         os.fsync(descriptor)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     renamed(beside, workdir.parts / name)

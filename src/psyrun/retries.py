@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_MOST = 100
 DEFAULTS = {"exception": 0, "memory": 0, "time limit": 0, "crash": 2, "lost": 5, "unreadable": 1}
 """By class: execute raised; there was not enough memory; it took longer than `timeout`; its process died; a worker
 ended without finishing a chunk (never charged to an item); rows of this run cannot be read."""
@@ -12,9 +13,9 @@ ended without finishing a chunk (never charged to an item); rows of this run can
 
 def are_retries(value: Any) -> bool:
     """Whether a value gives budgets for classes of failures."""
-    return isinstance(value, Mapping) and all(
-        kind in DEFAULTS and isinstance(n, int) and not isinstance(n, bool) and n >= 0 for kind, n in value.items()
-    )
+    if not isinstance(value, Mapping) or not value.keys() <= DEFAULTS.keys():
+        return False
+    return all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= _MOST for n in value.values())
 
 
 def budgets(given: Mapping[str, int] | None) -> dict[str, int]:

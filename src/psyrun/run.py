@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -76,6 +76,7 @@ class Run:
         self._plan: Plan | None = None
         self._work: Work | None = None
         self.stopped = ""
+        self._seed = int.from_bytes(os.urandom(8), "big") >> 1
 
     # Before doit
 
@@ -96,15 +97,17 @@ class Run:
         self._confirm(size_of(self.task, self.n_workers))
         state = look(self.task, self._observer)
         check_parameters(self.task)
+        self._choose(state)
+        check_selection(state, self._choices.selection, self.chosen, self._about_code)
         self.found_other_code = state.conflict
         if state.conflict:
             if not self._about_code:
                 self._about_code = self._choices.ask(state) if self._choices.ask else ""
             state = look(self.task, self._observer, self._accepts(state))
-        self.selection = self._choices.selection
-        check_selection(state, self.selection)
         todo = self._todo(state)
         self.joins = state.joins()
+        if self.joins and self._choices.new_seed:
+            raise RefusedError(f"{self.task.name}: workers are computing items of it, with the seed of their plan")
         self.plans = not self.joins and (not state.fits() or bool(todo.any()))
         self.works = self.plans or self.joins or bool(state.running.any())
         self.merges = self.works or not state.merged
@@ -123,17 +126,30 @@ class Run:
         self.n_workers = self._n_workers()
         state = look(self.task, self._observer, rows=True)
         check_parameters(self.task)
-        self.selection = self._choices.selection
-        sizes = self._sizes(self._todo(state))
-        return Forecast(state, sizes, self.n_workers, state.joins())
+        self._choose(state)
+        todo = self._todo(state)
+        refused = ""
+        try:
+            check_selection(state, self._choices.selection, self.chosen, self._about_code)
+        except RefusedError as error:
+            refused = str(error)
+        if state.conflict and self._about_code == FRESH:
+            todo = np.ones_like(todo)
+        asks = cost_of(state, int(todo.sum()))
+        return Forecast(state, self._sizes(todo), self.n_workers, state.joins(), refused, asks)
+
+    def _choose(self, state: State) -> None:
+        """Find out which items are selected: once, for what is failed or missing changes while they run."""
+        self.chosen = self._choices.selection.chosen(state)
+        self._again = self._choices.selection.again
 
     def _n_workers(self) -> int:
         return self._choices.n_workers or self.task.scheduler.n_workers() * self.task.options["pool_size"]
 
     def _todo(self, state: State) -> Mask:
         """Return which items this run computes."""
-        todo = self.selection.todo(state)
-        return todo | self.selection.done(state) if self.selection.again else todo
+        open_to = state.missing | state.done if self._again else state.missing
+        return open_to & self.chosen
 
     def _confirm(self, told: str) -> None:
         """Ask, if there is something to be asked.
@@ -144,7 +160,10 @@ class Run:
             Nobody could be asked, or the answer was no.
         """
         if told and (self._choices.confirm is None or not self._choices.confirm(told)):
-            raise RefusedError(f"{told} Nothing was started. If so be it: {self.task.command(self.task.name, '--yes')}")
+            raise RefusedError(f"{told} Nothing was started. If so be it, the same with --yes, as {self._yes()}")
+
+    def _yes(self) -> str:
+        return self.task.command(self.task.name, "--yes")
 
     def _is_served(self, state: State) -> bool:
         """Whether the newest plan leaves nothing to plan."""
@@ -187,6 +206,7 @@ class Run:
         for _ in range(_MOST_PLANS):
             before = look(self.task, self._observer)
             accepts = self._accepts(before)
+            check_selection(before, self._choices.selection, self.chosen & self._again, self._about_code)
             if before.joins() or (self._is_served(before) and accepts == before.accepts):
                 self._plan = before.plan
                 return
@@ -200,9 +220,9 @@ class Run:
                 continue
             if before.conflict and self.task.code not in before.accepts and len(accepts) == 1:
                 self._archive(accepts)
-            if self.selection.again:
+            if self._again:
                 self._retire(state)
-                self.selection = replace(self.selection, again=False)
+                self._again = False
                 continue
             if self._put_in_place(self._draft(state, accepts), state.newest):
                 return
@@ -228,7 +248,7 @@ class Run:
                 f"{self.task.name}: workers began to compute items of it. Type it again when they are done"
             )
         parts = [part for part in read_parts(self.workdir) if part.header.get("code") in state.accepts]
-        n = retire(self.workdir, parts, self._items_of, self.selection.done(state))
+        n = retire(self.workdir, parts, self._items_of, state.done & self.chosen)
         self._say(f"{self.task.name}: {n} rows put into {self.workdir.archive}")
 
     def _items_of(self, part: Part) -> Indices:
@@ -243,12 +263,12 @@ class Run:
         index = lookup_of(self.task)(keys)
         inside = index >= 0
         todo = self._todo(state)
-        seed = int.from_bytes(os.urandom(8)) >> 1 if self._choices.new_seed else self.task.options["seed"]
+        seed = self._seed if self._choices.new_seed else self.task.options["seed"]
         if self._choices.new_seed:
             self._say(f"{self.task.name}: seed {seed}")
         # Untried ones first: a run that stops early is to get further each time.
         ranges = np.concatenate([ranges_of(todo & ~state.failed), ranges_of(todo & state.failed)])
-        n_done = int(np.count_nonzero(state.done))
+        n_done = state.codes.get(self.task.code, 0)
         return Draft(ranges, self._sizes(todo), accepts, keys[inside], index[inside], seed, n_done)
 
     def process(self, number: int) -> None:
@@ -258,6 +278,10 @@ class Run:
     def merge(self) -> None:
         """Return when all items are worked on, by whomever, and the result is in place."""
         self._see_to_all()
+        if self.joins and not self.stopped and look(self.task, self._observer).untried.any():
+            self.joins, self.plans = False, True  # that plan was of a part of the items
+            self._plan_again()
+            self._see_to_all()
         placement = merge(self.workdir, self._current(), self.task, lookup_of(self.task))
         for _ in range(self._current().retries["unreadable"]):
             if self.stopped or not self.plans or not self._are_unreadable(placement):

@@ -19,22 +19,22 @@ class Selection:
     ----------
     failed, missing : bool
         Only items that failed; only items that were not tried. Both together are the same as neither.
-    items : str
-        Numbers and ranges, '' for all.
-    where : str
-        A condition on the parameters, '' for none.
+    items : str or None
+        Numbers and ranges, None for all.
+    where : str or None
+        A condition on the parameters.
     again : bool
         Whether items that are done are computed again, too.
     """
 
     failed: bool = False
     missing: bool = False
-    items: str = ""
-    where: str = ""
+    items: str | None = None
+    where: str | None = None
     again: bool = False
 
     def __bool__(self) -> bool:
-        return self.failed or self.missing or self.again or bool(self.items or self.where)
+        return self.failed or self.missing or self.again or self.items is not None or self.where is not None
 
     def chosen(self, state: State) -> Mask:
         """Return which items are meant, whether they are done or not.
@@ -46,18 +46,10 @@ class Selection:
         """
         space = state.task.pspace
         chosen = np.ones(len(space), dtype=bool)
-        if self.items:
+        if self.items is not None:
             chosen &= items_of(self.items, len(space))
-        if self.where:
+        if self.where is not None:
             chosen &= matching(self.where, space)
         if self.failed != self.missing:
             chosen &= state.failed if self.failed else ~state.failed
         return chosen
-
-    def todo(self, state: State) -> Mask:
-        """Return which items to compute that are not done, nor being computed."""
-        return state.missing & self.chosen(state) if self else state.missing
-
-    def done(self, state: State) -> Mask:
-        """Return which items are meant that are done."""
-        return state.done & self.chosen(state)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -35,6 +34,7 @@ from psyrun.processes import (
     end_family,
     end_group,
     ending,
+    has_news,
     reap,
     receive,
     send,
@@ -49,13 +49,6 @@ _MOST_STARTS = 3
 _SYNC_SECONDS = 5.0
 _GRACE = 0.5
 _MOST_LOG = 64_000_000
-
-
-def _has_news(channel: socket.socket) -> bool:
-    """Whether there is something to receive; `select` takes no descriptors above 1023."""
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class Supervisor:
@@ -196,7 +189,13 @@ class Supervisor:
     def _header(self, number: int, count: int) -> dict[str, Any]:
         plan = self.plan
         about = {"worker": self.id, "child": number, "attempt": count, "host": this_host()}
-        return about | {"plan": plan.uid, "code": plan.code, "space": plan.space, "keys": plan.content["keys"]}
+        return about | {
+            "plan": plan.uid,
+            "code": plan.code,
+            "space": plan.space,
+            "keys": plan.content["keys"],
+            "parameters": plan.parameters,
+        }
 
     def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
         try:
@@ -276,7 +275,7 @@ class Supervisor:
                     continue
                 child.ended = status
             # What it said before it ended comes first.
-            if not _has_news(child.channel):
+            if not has_news(child.channel):
                 self._bury(child, child.ended)
 
     def _bury(self, child: ChildProcess, status: int) -> None:

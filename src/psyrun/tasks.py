@@ -34,6 +34,8 @@ from psyrun.store import Store
 from psyrun.taskfiles import CONFIG, NAME, TASKDIR, task_names, task_path
 from psyrun.workdir import Workdir
 
+_MOST_ADDED = 8
+
 __all__ = ["Task", "find_task", "load_task", "task_from_source", "task_names"]
 
 
@@ -203,7 +205,9 @@ def task_from_source(name: str, path: Path, source: str, config: str, cwd: Path)
     shown = _shown(path)
     module = _run(source, path, f"task_{name}")
     try:
-        own = own_constants(ast.parse(source)) if NEWER & vars(module).keys() else []
+        own = own_constants(source) if NEWER & vars(module).keys() else []
+        if "added" in own:
+            raise TaskError("added is an option of psyrun, but the file reads a global of that name, too. Rename that")
         given = {key: value for key, value in vars(module).items() if key not in own}
         task = Task(name, path, source, config, resolved(defaults | given, name), cwd, own)
         _check_parameters(task.pspace.parameters)
@@ -223,6 +227,8 @@ def _check_parameters(names: Sequence[str]) -> None:
 
 
 def _check_added(task: Task) -> None:
+    if len(task.options["added"]) > _MOST_ADDED:
+        raise TaskError(f"added has {len(task.options['added'])} names; it takes at most {_MOST_ADDED}")
     for name, value in task.options["added"].items():
         if name not in task.pspace.parameters:
             there = ", ".join(task.pspace.parameters)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from psyrun.collect import planned_lookup, result_columns, write_result
+from psyrun.collect import planned_fillers, planned_lookup, result_columns, write_result
 from psyrun.columns import KEYS
 from psyrun.errors import RefusedError, TaskError
 from psyrun.plan import Plan
@@ -33,8 +33,11 @@ def command(directory: Path, file: Path) -> None:
     store = AutodetectStore().store_for(file)
     if store.holds_objects:  # these are pickled in the record
         workdir.check_trust()
-    placement = place(read_parts(workdir), plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
-    columns, left_out = result_columns(placement, plan.parameters, store.holds_objects, added=plan.added)
+    parts = read_parts(workdir)
+    placement = place(parts, plan.space, plan.n_items, planned_lookup(plan), plan.accepts)
+    columns, left_out = result_columns(
+        placement, plan.parameters, store.holds_objects, added=planned_fillers(plan, parts)
+    )
     write_result(file, columns, store)
     click.echo(f"{columns[KEYS].shape[0]} of {plan.n_items} items: {file}")
     for item, why in left_out.items():

@@ -23,7 +23,7 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, as_jso
     """Print what a run of tasks would do, and what that would cost. Changes nothing."""
     forecasts = []
     for name in dict.fromkeys(names):
-        choices = Choices(n_workers, "keep", selection=selection, confirm=lambda _: True)
+        choices = Choices(n_workers, selection=selection)
         forecasts.append(Run(load_task(name, taskdir), choices).forecast())
     if as_json:
         click.echo(json.dumps([forecast.report() for forecast in forecasts], indent=1))

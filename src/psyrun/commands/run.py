@@ -139,7 +139,7 @@ def _summary(run: Run) -> int:
         click.echo(f"\n{told} in {run.task.path.name}", err=True)
     if state.n_failed:
         click.echo(f"\n{state.n_failed} failed; {run.task.command(run.task.name)} tries them again", err=True)
-        if not run.selection or (state.failed & run.selection.chosen(state)).any():
+        if (state.failed & run.chosen).any():
             return 1
     for item, why in list(state.left_out.items())[:_SHOWN]:
         click.echo(f"item {item} is done, but not in the file: {why}", err=True)
@@ -151,7 +151,7 @@ def _summary(run: Run) -> int:
             err=True,
         )
         return 1
-    if not state.complete and not (run.selection and not run.selection.todo(state).any()):
+    if ((state.missing | state.running) & ~state.done & run.chosen).any():
         raise TemporaryError(
             f"{n - n_done} items were not computed; type the command again: {run.task.command(run.task.name)}"
         )

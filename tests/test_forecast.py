@@ -127,3 +127,12 @@ def test_a_long_run_is_asked_about(project: Project) -> None:
     write(project, space="range(14)", more="confirm_above = None")
     project.run("t", status=1)
     assert len(project.starts()) == 10 + 4 + 4
+
+
+def test_a_long_run_is_asked_about_when_all_is_computed_again(project: Project) -> None:
+    """What other code took is better than nothing."""
+    write(project, more="confirm_above = 0.0000001")
+    project.run("t", status=1)
+    write(project, more="confirm_above = 0.0000001", y="-x")
+    assert "core-hours. Nothing was started" in project.run("t", "--fresh", status=4).stderr
+    assert len(project.starts()) == 10

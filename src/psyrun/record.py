@@ -120,15 +120,9 @@ class Placement:
         left = ((batch, np.where((items >= 0) & gone[items], -1, items)) for batch, items in self.batches)
         return replace(self, done=self.done & ~gone, batches=_with_rows(left))
 
-    def seconds(self, most: int = 10_000) -> npt.NDArray[np.float64]:
-        """Return how long some of the items took: of up to so many, spread evenly over the record."""
-        found = [np.empty(0)]
-        step = max(1, len(self.batches) // 100)
-        for batch, _ in self.batches[::step]:
-            with opened(batch.path) as file:
-                found.append(batch.read(file, 0, min(batch.n_rows, most // 100))["duration"])
-        seconds = np.concatenate(found)
-        return seconds[np.isfinite(seconds)]  # rows that were adopted have none
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """Return how long some of the items took."""
+        return durations([batch for batch, _ in self.batches])
 
     def lacking(self) -> dict[str, int]:
         """Return how many rows lack a column that others have, by column."""
@@ -143,6 +137,16 @@ class Placement:
         """Return the names of all columns, in the order of their first row."""
         schemas = {id(batch.schema): batch.schema for batch, _ in self.batches}
         return list(dict.fromkeys(name for schema in schemas.values() for name, _, _ in schema.columns))
+
+
+def durations(batches: Sequence[Batch], most: int = 10_000) -> npt.NDArray[np.float64]:
+    """Return how long rows took, in seconds: of about so many at most, spread evenly."""
+    found = [np.empty(0)]
+    for batch in batches[:: max(1, len(batches) // 100)]:
+        with opened(batch.path) as file:
+            found.append(batch.read(file, 0, min(batch.n_rows, most // 100))["duration"])
+    seconds = np.concatenate(found)
+    return seconds[np.isfinite(seconds)]  # rows that were adopted have none
 
 
 def _with_rows(batches: Iterable[Placed]) -> list[Placed]:

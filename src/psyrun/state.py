@@ -15,7 +15,7 @@ from psyrun.errors import TaskError, TemporaryError, trouble
 from psyrun.keys import Lanes, extended, find
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, packed_values, unpacked_mask
-from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, place, read_parts
+from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, durations, place, read_parts
 from psyrun.scan import Part
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
@@ -227,6 +227,8 @@ def _seen(
     state.damaged = damaged(parts)
     state.codes = codes
     seconds = placement.seconds()
+    if not len(seconds):  # those of other code are better than nothing
+        seconds = durations([batch for part in parts for batch in part.batches])
     state.seconds = float(seconds.mean()) if len(seconds) else None
     return state
 

@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.collect import merge
 from psyrun.errors import RefusedError, TaskError, TemporaryError
-from psyrun.forecast import Forecast
 from psyrun.local import LocalWorker
 from psyrun.plan import Draft, Indices, Mask, Plan, ranges_of
 from psyrun.progress import Progress
@@ -26,6 +25,9 @@ from psyrun.selection import Selection
 from psyrun.state import Held, State, held_tokens, look, lookup_of
 from psyrun.tasks import Task
 from psyrun.work import Work
+
+if TYPE_CHECKING:
+    from psyrun.forecast import Forecast
 
 KEEP, FRESH, QUIT = "keep", "fresh", "quit"
 
@@ -122,6 +124,8 @@ class Run:
 
     def forecast(self) -> Forecast:
         """Return what a run would do; nothing is written, and nobody asked."""
+        from psyrun.forecast import Forecast
+
         check_python(self.task)
         self.n_workers = self._n_workers()
         state = look(self.task, self._observer, rows=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from psyrun.plan import Mask
-from psyrun.select import items_of, matching
 from psyrun.state import State
 
 
@@ -46,6 +45,10 @@ class Selection:
         """
         space = state.task.pspace
         chosen = np.ones(len(space), dtype=bool)
+        if not self:
+            return chosen
+        from psyrun.select import items_of, matching  # not quick to import
+
         if self.items is not None:
             chosen &= items_of(self.items, len(space))
         if self.where is not None:

@@ -97,7 +97,8 @@ class Workdir:
         if found != FORMAT:
             raise RefusedError(
                 f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
-                "Use the version that wrote it, or set another workdir in the task file"
+                f"To convert it, with the version that wrote it: psy-doit merge {self.path} all.npz; then move it away, and "
+                f"with this one: psy-doit adopt {self.path.name} all.npz"
             )
 
     def check_trust(self) -> None:

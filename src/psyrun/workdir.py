@@ -97,8 +97,8 @@ class Workdir:
         if found != FORMAT:
             raise RefusedError(
                 f"{self.path}: has format {found}, this psyrun takes {FORMAT}. "
-                f"To convert it, with the version that wrote it: psy-doit merge {self.path} all.npz; then move it away, and "
-                f"with this one: psy-doit adopt {self.path.name} all.npz"
+                f"To convert it, with the version that wrote it: psy-doit merge {self.path} all.npz; "
+                f"then move it away, and with this one: psy-doit adopt {self.path.name} all.npz"
             )
 
     def check_trust(self) -> None:

@@ -111,3 +111,14 @@ def test_what_cannot_have_been_added_is_an_error(
     project.task("t", TASK, space="Param(x=1, noise=[0.5])", more=f"added = {added}")
     with pytest.raises(TaskError, match=told):
         load_task("t", Path("psy-tasks"))
+
+
+def test_files_from_before_a_parameter_was_added_can_be_adopted(project: Project) -> None:
+    """They lack its column; the file says what it was."""
+    project.task("t", TASK, space="Param(x=[1, 2]) * Param(noise=[0.5, 1.0])", more="added = {'noise': 0.5}")
+    (project.path / "old.csv").write_text("x,y\n1,1.5\n2,2.5\n")
+    project.run("adopt", "t", "old.csv")
+    project.run("t")
+    assert len(project.starts()) == 2
+    assert project.result("t")["y"].tolist() == [1.5, 2.0, 2.5, 3.0]
+    assert project.result("t")["noise"].tolist() == [0.5, 1.0, 0.5, 1.0]

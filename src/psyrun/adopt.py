@@ -103,9 +103,13 @@ def matched(task: Task, path: Path, trusted: bool = False) -> Adoption:
             f"{task.name}: {int(state.done.sum())} items were computed with other code than {task.path.name} has now. "
             f"Decide about them first: {task.command(task.name, '--keep')} or {task.command(task.name, '--fresh')}"
         )
-    columns = read_columns(path, space.parameters, task.store.holds_objects, trusted)
-    given = {name: own_values(name, columns[name], space, is_printed(path)) for name in space.parameters}
+    added = task.options["added"]
+    columns = read_columns(path, space.parameters, task.store.holds_objects, trusted, added)
     n_rows = max((len(column) for column in columns.values()), default=0)
+    given = {
+        name: own_values(name, columns[name], space, is_printed(path)) if name in columns else [added[name]] * n_rows
+        for name in space.parameters
+    }
     lanes = np.zeros((n_rows, 2), dtype=np.uint64)
     for name, values in given.items():
         lanes += value_lanes(name, values)

@@ -32,7 +32,9 @@ def is_printed(path: Path) -> bool:
     return path.suffix.lower() in _PRINTED
 
 
-def read_columns(path: Path, parameters: Collection[str], unpickle: bool, trusted: bool) -> dict[str, Array]:
+def read_columns(
+    path: Path, parameters: Collection[str], unpickle: bool, trusted: bool, optional: Collection[str] = ()
+) -> dict[str, Array]:
     """Return the columns of a file, but for hidden ones; parameters in text files as text.
 
     Parameters
@@ -43,6 +45,8 @@ def read_columns(path: Path, parameters: Collection[str], unpickle: bool, truste
         Columns that have to be there.
     unpickle, trusted : bool
         Whether Python objects may be read, where nobody else could have written the file; whether the user said so.
+    optional : collection of str
+        Parameters that may be absent.
 
     Raises
     ------
@@ -53,8 +57,8 @@ def read_columns(path: Path, parameters: Collection[str], unpickle: bool, truste
     """
     if not path.is_file():
         raise StoreError(f"{path}: no such file; it takes a result of psyrun, or an .npz, .h5 or .csv file")
-    data = _texts(path, parameters) if is_printed(path) else _stored(path, unpickle, trusted)
-    absent = [name for name in parameters if name not in data]
+    data = _texts(path, parameters, optional) if is_printed(path) else _stored(path, unpickle, trusted)
+    absent = [name for name in parameters if name not in data and name not in optional]
     if absent:
         told = ", ".join(data) or "none"
         raise TaskError(
@@ -86,14 +90,14 @@ def _stored(path: Path, unpickle: bool, trusted: bool) -> dict[str, Array]:
     }
 
 
-def _texts(path: Path, parameters: Collection[str]) -> dict[str, Array]:
+def _texts(path: Path, parameters: Collection[str], optional: Collection[str]) -> dict[str, Array]:
     """Return the columns of a text file; the sign between them is the first that shows the parameters."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         for sign in ",;\t":
             rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=sign) if row]
             names = [name.strip() for name in rows[0]] if rows else []
-            if names and set(parameters) <= set(names):
+            if names and set(parameters) - set(optional) <= set(names):
                 break
         else:
             raise TaskError(f"{path}: its first line does not name the parameters: {', '.join(parameters)}")

@@ -87,3 +87,11 @@ def test_rows_that_cannot_be_read_are_computed_again_within_the_run(project: Pro
     assert "rows of this run cannot be read; computing them again" in done.stderr
     assert project.result("t")["y"].tolist() == [0, 1, 2]
     assert max(Counter(project.starts()).values()) == 2
+
+
+def test_each_attempt_has_the_whole_time(project: Project) -> None:
+    """An item that raises is no slower for being tried again."""
+    options = "timeout = 1.0\nretries = {'exception': 3}"
+    project.task("t", TASK, options=options, what="time.sleep(0.5); raise ValueError('no')", times=3)
+    project.run("t")
+    assert project.starts().count(3) == 4

@@ -36,7 +36,7 @@ from psyrun.retries import class_of
 from psyrun.seeding import SEED, arguments, asked_for
 from psyrun.tasks import Task
 
-POSITION, DONE, FAILED, RECORDING = range(4)
+POSITION, DONE, FAILED, RECORDING, ATTEMPT = range(5)
 """Columns of the counters that a child shares with its supervisor and the command."""
 MOST_BLOCK = 2**16
 """How many items a block has at most."""
@@ -64,8 +64,9 @@ class Child:
         To the supervisor.
     part : int
         Open descriptor of the part, its header written.
-    counters : array of int64, shape (4,)
-        Shared memory: position in hand, items done, items failed, whether finished items are being recorded.
+    counters : array of int64, shape (5,)
+        Shared memory: position in hand, items done, items failed, whether finished items are being recorded, how often
+        an item was tried again.
     keys : array of uint64, shape (MOST_BLOCK, 2)
         Shared memory: the keys of the items of the block in hand.
     """
@@ -204,6 +205,7 @@ class Child:
         self._retrying = True
         while self._again:
             position = self._again.pop()
+            self._counters[ATTEMPT] += 1
             self._run_items(position, self._work.selection(position, position))
         self._retrying = False
         self._budgets.clear()

@@ -28,8 +28,8 @@ from psyrun.workdir import Workdir
 
 INDEX = HIDDEN + "index"
 
-
 Filler = Callable[[Mask], Sequence[Any]]
+"""From which items are done, shape (n,), to a value for each."""
 
 
 def fillers(task: Task) -> dict[str, Filler]:

@@ -85,7 +85,7 @@ class LocalWorker:
         silent : dict, optional
             Workers known to be silent, see `psyrun.claims.Observer`.
         """
-        self._counters[:] = (-1, 0, 0, 0)
+        self._counters[:] = (-1, 0, 0, 0, 0)
         order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN)}
         order |= {"python": python, "silent": dict(silent or {})}
         try:

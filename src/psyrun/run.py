@@ -164,7 +164,7 @@ class Run:
             Nobody could be asked, or the answer was no.
         """
         if told and (self._choices.confirm is None or not self._choices.confirm(told)):
-            raise RefusedError(f"{told} Nothing was started. If so be it, the same with --yes, as {self._yes()}")
+            raise RefusedError(f"{told} Nothing was started. To go on, type it again with --yes: {self._yes()}")
 
     def _yes(self) -> str:
         return self.task.command(self.task.name, "--yes")

@@ -60,7 +60,7 @@ class Supervisor:
     plan : Plan
     n_children : int
         How many items run at a time.
-    counters : array of int64, shape (n_children, 4)
+    counters : array of int64, shape (n_children, 5)
         Shared memory that shows what the children do.
     notify : int
         Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from psyrun.child import MOST_BLOCK, POSITION, RECORDING
+from psyrun.child import ATTEMPT, MOST_BLOCK, POSITION, RECORDING
 from psyrun.holdings import Block, Holding
 from psyrun.parts import Failure
 from psyrun.plan import Plan
@@ -27,7 +27,7 @@ Counters = npt.NDArray[np.int64]
 TIME_LIMIT = "TimeLimit"
 """What the failure of an item is called that was killed after `timeout`."""
 
-_COUNTERS = 4
+_COUNTERS = 5
 _PAUSE = 2.0
 """Seconds between two looks that only a pause of all processes explains."""
 
@@ -52,8 +52,8 @@ class ChildProcess:
         Its wait status, once it is known.
     work : tuple or None
         The block in hand, and whose it is.
-    position, since : int, float
-        The item that it was last seen with, and since when by the monotonic clock.
+    position, attempt, since : int, int, float
+        The item that it was last seen with, at which attempt, and since when by the monotonic clock.
     overdue : bool
         Whether it was killed because that was too long.
     """
@@ -67,6 +67,7 @@ class ChildProcess:
     ended: int | None = None
     work: tuple[Holding, Block] | None = None
     position: int = -1
+    attempt: int = 0
     since: float = 0.0
     overdue: bool = False
 
@@ -77,7 +78,7 @@ class Watch:
     Parameters
     ----------
     plan : Plan
-    counters : array of int64, shape (n_children, 4)
+    counters : array of int64, shape (n_children, 5)
     keys : array of uint64, shape (n_children, MOST_BLOCK, 2)
         Of the items of the block that each child has in hand.
     """
@@ -100,9 +101,9 @@ class Watch:
         self._looked = now
         for child in children:
             child.since += pause  # nobody knows how much of it they could use
-            position = self._in_hand(child)
-            if position != child.position or self._counters[child.number, RECORDING]:
-                child.position, child.since = position, now
+            position, attempt = self._in_hand(child), int(self._counters[child.number, ATTEMPT])
+            if (position, attempt) != (child.position, child.attempt) or self._counters[child.number, RECORDING]:
+                child.position, child.attempt, child.since = position, attempt, now
             elif position >= 0 and now - child.since > self.timeout and child.ended is None and not child.overdue:
                 child.overdue = True
                 found.append(child)

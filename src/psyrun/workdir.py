@@ -25,6 +25,7 @@ _PLAN_DIGITS = 4
 _RANDOM = "[0-9a-f]{16}"
 _BESIDE = re.compile(rf"\..*\.{_RANDOM}(\..*)?")
 _BEAT = re.compile(rf"\.?{_RANDOM}")
+_PART_BESIDE = re.compile(rf"\.{_RANDOM}-[as]-0(\.{_RANDOM}\.tmp)?")
 _DAY = 86400
 
 
@@ -176,7 +177,13 @@ class Workdir:
             goes, too.
         """
         ours = rf"\.+{re.escape(result.stem)}\.{_RANDOM}{re.escape(result.suffix)}(\.{_RANDOM}\.tmp)?"
-        where = [(self.path, _BESIDE), (self.plans, _BESIDE), (self.beats, _BEAT), (result.parent, re.compile(ours))]
+        where = [
+            (self.path, _BESIDE),
+            (self.plans, _BESIDE),
+            (self.beats, _BEAT),
+            (self.parts, _PART_BESIDE),
+            (result.parent, re.compile(ours)),
+        ]
         with suppress(OSError):
             now = result.stat().st_mtime
             held = {path.suffix[1:] for path in self.plans.glob("*/held/*")}

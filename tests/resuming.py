@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from project import Project, descendants
+from psyrun.errors import TemporaryError
 from psyrun.keys import assignment_key
+from psyrun.plan import Plan
 from psyrun.record import read_parts
 from psyrun.run import Choices, Run
 from psyrun.tasks import load_task
@@ -112,8 +113,8 @@ class Resume(RuleBasedStateMachine):
         self.rows = found
         ids = self.workdir.plan_ids()
         if ids:
-            codes = json.loads((self.workdir.plans / ids[-1] / "plan.json").read_text())["accepts"]
-            self.accepted = {self.version_of[code] for code in codes}
+            with suppress(TemporaryError):  # it was damaged before, and the command died before it made another
+                self.accepted = {self.version_of[code] for code in Plan.read(self.workdir.plans / ids[-1]).accepts}
 
     # Edits
 

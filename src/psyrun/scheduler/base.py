@@ -1,0 +1,218 @@
+"""What a scheduler is: where the workers of a plan run, and what a queue of jobs is asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from psyrun.errors import TemporaryError
+
+
+class JobState(Enum):
+    """What a queue says of a job. GONE: the queue answered, and knows no such job; UNKNOWN: a word psyrun never saw."""
+
+    QUEUED = "queued"
+    HELD = "held"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended, as far as the queue knows. An unknown word is not an end."""
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.GONE)
+
+
+class JobId(NamedTuple):
+    """What the queue calls a job (an element of an array is one), and the token that tells that it is ours.
+
+    Queues use numbers again, after years or a new installation: a job of that number with another token is not ours.
+    """
+
+    id: str
+    token: str
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What the queue says of one job.
+
+    Attributes
+    ----------
+    state : JobState
+    word : str
+        The queue's own word, such as ``OUT_OF_MEMORY``.
+    reason : str
+        Why it waits, or ended, in the queue's own words; '' if it says nothing.
+    never : bool
+        Whether it waits for what will never be.
+    """
+
+    state: JobState
+    word: str = ""
+    reason: str = ""
+    never: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is submitted: so many jobs that all run one command.
+
+    Attributes
+    ----------
+    name : str
+        What people see in the queue.
+    token : str
+        Given to the queue with the job, to find it again.
+    command : tuple of str
+        Words, the first an absolute path. The job's environment has ``PSYRUN_JOB`` set to its id.
+    directory : Path
+        Where it is run; absolute.
+    logs : Path
+        The directory that the output of each job goes to, appended to a file ``job-<id>.log``; absolute.
+    n : int
+        How many such jobs.
+    resources : dict
+        Checked ``scheduler_args``, see `psyrun.scheduler.resources.resolved`.
+    prologue : tuple of str
+        Lines for the shell of the job, before the command.
+    exclude : tuple of str
+        Nodes to leave out.
+    """
+
+    name: str
+    token: str
+    command: tuple[str, ...]
+    directory: Path
+    logs: Path
+    n: int = 1
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    prologue: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class QueueError(TemporaryError):
+    """The queue gave no answer, or none that can be understood: nothing is known, and nothing was changed."""
+
+
+class SubmitError(TemporaryError):
+    """Not all jobs were taken by the queue.
+
+    Attributes
+    ----------
+    taken : list of JobId
+        Those that were.
+    limited : bool
+        Whether a limit of the queue on the number of jobs is the cause: those that were taken do the work of all.
+    unsure : bool
+        Whether the queue may have taken jobs without saying so; `Scheduler.find` tells which.
+    """
+
+    def __init__(self, message: str, taken: Sequence[JobId] = (), limited: bool = False, unsure: bool = False):
+        super().__init__(message)
+        self.taken = list(taken)
+        self.limited = limited
+        self.unsure = unsure
+
+
+class Scheduler(ABC):  # noqa: B024 - a queue has abstract methods
+    """Where workers run.
+
+    Attributes
+    ----------
+    local : bool
+        Whether the workers are children of the command, which then waits for them. Otherwise they are jobs of a queue,
+        and the command returns when it has submitted them.
+    """
+
+    local: ClassVar[bool] = False
+
+    def check(self, scheduler_args: Mapping[str, Any]) -> None:  # noqa: B027 - taking any is the default
+        """Raise a TaskError if there is an argument that the scheduler does not take, or a value that it cannot."""
+
+    def n_workers(self) -> int:
+        """Return how many items run at a time, where the scheduler decides that."""
+        return 1
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Queue(Scheduler):
+    """A scheduler that gives jobs to a queue. `submit`, `poll`, `cancel` are what one must write."""
+
+    local: ClassVar[bool] = False
+
+    @abstractmethod
+    def submit(self, job: Job, number: int = 0) -> JobId:
+        """Give one job to the queue: that of a number among ``job.n`` alike ones.
+
+        Raises
+        ------
+        SubmitError
+        """
+
+    @abstractmethod
+    def poll(self, ids: Sequence[JobId], max_age: float = 0.0) -> dict[JobId, JobStatus]:
+        """Return what the queue says of jobs, with one question for all.
+
+        Parameters
+        ----------
+        ids : sequence of JobId
+        max_age : float
+            Seconds that an answer given to an earlier command may be old.
+
+        Raises
+        ------
+        QueueError
+            It gives no answer.
+        """
+
+    @abstractmethod
+    def cancel(self, ids: Sequence[JobId]) -> None:
+        """End jobs that are ours; those that are over, or have another token, are left alone.
+
+        Raises
+        ------
+        QueueError
+            It gives no answer.
+        """
+
+    def submit_many(self, job: Job) -> list[JobId]:
+        """Give all ``job.n`` jobs to the queue; queues with arrays do it in one step.
+
+        Raises
+        ------
+        SubmitError
+        """
+        taken: list[JobId] = []
+        for number in range(job.n):
+            try:
+                taken.append(self.submit(replace(job, n=1), number))
+            except SubmitError as error:
+                raise SubmitError(str(error), [*taken, *error.taken], error.limited, error.unsure) from error
+        return taken
+
+    def find(self, token: str) -> list[JobId]:
+        """Return all jobs that the queue knows with a token, ended ones too.
+
+        Raises
+        ------
+        QueueError
+            It gives no answer, or cannot tell.
+        """
+        raise QueueError(f"{self!r} cannot tell which jobs have a token")
+
+    def check_submission(self, job: Job) -> None:
+        """Raise a TaskError if the queue would take the job and never run it, such as for a time above its limit."""
+
+    def preview(self, job: Job) -> str:
+        """Return what would be given to the queue, as people read it."""
+        return f"{job.n} x {' '.join(job.command)}"

@@ -15,11 +15,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from psyrun.errors import FencedError
 from psyrun.files import naming, random_name, renamed, sync_directory
@@ -261,12 +261,14 @@ class Beat:
     worker : str
     interval : float
         Seconds.
+    about : dict, optional
+        What else is to be known of the worker, as JSON has it.
     """
 
-    def __init__(self, directory: Path, worker: str, interval: float):
+    def __init__(self, directory: Path, worker: str, interval: float, about: Mapping[str, Any] | None = None):
         self.path = directory / worker
         self.interval = interval
-        self._content: dict[str, Any] = {"worker": worker, **vars(Process.current())}
+        self._content: dict[str, Any] = {"worker": worker, **vars(Process.current()), **(about or {})}
         self._count = 0
         self._next = 0.0
 
@@ -278,11 +280,12 @@ class Beat:
         """Return the seconds since a beat was due; 0 before the first."""
         return max(0.0, time.monotonic() - self._next) if self._count else 0.0
 
-    def beat(self) -> None:
-        """Write the next count, if it is time."""
+    def beat(self, news: Callable[[], Mapping[str, Any]] = dict) -> None:
+        """Write the next count, if it is time, and what is new."""
         if self.due():
             return
         self._count += 1
+        self._content |= news()
         beside = self.path.with_name(f".{self.path.name}")
         beside.touch(mode=0o600)
         with naming(self.path):
@@ -307,6 +310,9 @@ class Observer:
     silent : dict, optional
         Workers that another observer watched for that long already, and the counts they stood at.
     """
+
+    jobs_expected: ClassVar[bool] = False
+    """Whether the queue has jobs that will work on the newest plan; one that asks no queue knows of none."""
 
     def __init__(self, directory: Path, ttl: float, silent: Mapping[str, int] | None = None):
         self._directory = directory
@@ -333,8 +339,12 @@ class Observer:
         beat = self.read(worker)
         if beat and Process(*(beat[name] for name in _PROCESS)).gone():
             return True
-        count: int = beat.get("count", -1)
+        return self.still_for(worker) > self._ttl
+
+    def still_for(self, worker: str) -> float:
+        """Return for how many seconds a heartbeat was seen to stand still."""
+        count: int = self.read(worker).get("count", -1)
         now = time.monotonic()
         if worker not in self._seen or self._seen[worker][0] != count:
             self._seen[worker] = (count, now)
-        return now - self._seen[worker][1] > self._ttl
+        return now - self._seen[worker][1]

@@ -12,6 +12,7 @@ from psyrun.claims import HELD, OPEN, Observer, Token
 from psyrun.errors import FencedError
 from psyrun.plan import Plan, WorkList
 from psyrun.scan import read
+from psyrun.terms import NO_JOB
 from psyrun.workdir import Workdir
 
 Block = tuple[int, int]
@@ -53,6 +54,8 @@ class Holdings:
         Called with the parts of a token before it is marked as done; makes them durable.
     done : callable
         Called with a token after it was.
+    covers : callable
+        From first and last position to whether this worker may claim them.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Holdings:
         observer: Observer,
         sync: Callable[[set[int]], None],
         done: Callable[[Token], None],
+        covers: Callable[[int, int], bool] = NO_JOB.covers,
     ):
         self._workdir = workdir
         self._plan = plan
@@ -70,6 +74,7 @@ class Holdings:
         self._observer = observer
         self._sync = sync
         self._done = done
+        self._covers = covers
         self._claims = plan.claims(worker)
         self._held: list[Holding] = []
         self._candidates: deque[Token] = deque()
@@ -145,9 +150,13 @@ class Holdings:
             while self._candidates:
                 if self._hold(self._claims.claim(self._candidates.popleft())):
                     return True
-            self._candidates.extend(self._claims.tokens(OPEN))
-        others = (token for token in self._claims.tokens(HELD) if token.worker != self._worker)
+            self._candidates.extend(token for token in self._claims.tokens(OPEN) if self._is_for_us(token))
+        held = self._claims.tokens(HELD)
+        others = (token for token in held if token.worker != self._worker and self._is_for_us(token))
         return any(self._hold(self._claims.take_over(t)) for t in others if self._observer.dead(t.worker))
+
+    def _is_for_us(self, token: Token) -> bool:
+        return self._covers(token.first, token.last)
 
     def _hold(self, token: Token | None) -> bool:
         """Take up a token that a rename made ours, if it did."""

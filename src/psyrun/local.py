@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from psyrun.child import DONE, FAILED, POSITION, RECORDING, preload
+from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import PsyrunError, TemporaryError
 from psyrun.plan import Plan
 from psyrun.processes import RECORDING_GRACE, adopt_orphans, die_with_parent, end_orphans, wait_for
@@ -225,4 +226,5 @@ class LocalWorker:
             os.write(notify, f"problem {error.exit_code} {json.dumps(str(error))}\n".encode())
             return error.exit_code
         counters = self._counters[: order["children"]]
-        return Supervisor(workdir, plan, order["children"], counters, notify, order["silent"]).run()
+        observer = Observer(workdir.beats, ttl_seconds(), order["silent"])
+        return Supervisor(workdir, plan, order["children"], counters, notify, observer).run()

@@ -25,7 +25,7 @@ from psyrun.retries import budgets
 from psyrun.taskfiles import CONFIG
 from psyrun.tasks import Task, task_from_source
 from psyrun.units import seconds
-from psyrun.workdir import PlanPlace
+from psyrun.workdir import Place
 
 FORMAT = 1
 
@@ -98,7 +98,7 @@ class Draft:
     seed: int = 0
     n_done: int = 0
 
-    def write(self, place: PlanPlace, task: Task, provenance: Mapping[str, Any]) -> None:
+    def write(self, place: Place, task: Task, provenance: Mapping[str, Any]) -> None:
         """Write all files of the plan beside its place."""
         options = {name: repr(value) for name, value in task.options.items() if name not in ("pspace", "execute")}
         content = {

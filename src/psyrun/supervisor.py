@@ -11,16 +11,16 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from psyrun.child import FAILED, MOST_BLOCK, POSITION, RECORDING, Child
+from psyrun.child import DONE, FAILED, MOST_BLOCK, POSITION, RECORDING, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
 from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Holdings
+from psyrun.logbook import Logbook
 from psyrun.parts import Writer
 from psyrun.plan import Plan
 from psyrun.processes import (
@@ -40,7 +40,7 @@ from psyrun.processes import (
     send,
 )
 from psyrun.streak import Streak
-from psyrun.units import shown_bytes
+from psyrun.terms import NO_JOB, Deadline, Terms
 from psyrun.watch import TIME_LIMIT, ChildProcess, Counters, Watch, shared_keys
 from psyrun.workdir import Workdir
 
@@ -48,7 +48,6 @@ _BLOCK_SECONDS = 0.05
 _MOST_STARTS = 3
 _SYNC_SECONDS = 5.0
 _GRACE = 0.5
-_MOST_LOG = 64_000_000
 
 
 class Supervisor:
@@ -64,8 +63,11 @@ class Supervisor:
         Shared memory that shows what the children do.
     notify : int
         Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``.
-    silent : dict, optional
-        Workers known to be silent, see `Observer`.
+    observer : Observer, optional
+        Who watched other workers before.
+    terms : Terms
+        What it keeps to if it is a job of a queue.
+    deadline : Deadline, optional
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class Supervisor:
         n_children: int,
         counters: Counters,
         notify: int = -1,
-        silent: Mapping[str, int] | None = None,
+        observer: Observer | None = None,
+        terms: Terms = NO_JOB,
+        deadline: Deadline | None = None,
     ):
         self.workdir = workdir
         self.plan = plan
@@ -83,31 +87,32 @@ class Supervisor:
         self._n_children = n_children
         self._counters = counters
         self._notify = notify
-        self._beat = Beat(workdir.beats, self.id, beat_seconds())
-        observer = Observer(workdir.beats, ttl_seconds(), silent)
-        self._holdings = Holdings(workdir, plan, self.id, observer, self._sync, self._tell_done)
+        self._terms = terms
+        self._deadline = deadline or Deadline(terms.seconds)
+        self._beat = Beat(workdir.beats, self.id, beat_seconds(), self._about())
+        observer = observer or Observer(workdir.beats, ttl_seconds())
+        self._holdings = Holdings(workdir, plan, self.id, observer, self._sync, self._tell_done, terms.covers)
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, ChildProcess] = {}
         self._starts = [0] * n_children
         self._starts_failed = 0
         self._unsynced: set[int] = set()
         self._next_sync = 0.0
-        self._next_trim = 0.0
         self._seconds_per_item = 0.0
         went_well = bool(plan.content.get("n_done"))
         self._streak = Streak(n_children, went_well) if plan.content.get("early_stop", True) else None
         self._stop = False
         self._status = 0
         self._own_part: Writer | None = None
-        self._log = workdir.logs / f"{plan.id}-{self.id}.log"
+        self._log = Logbook(workdir.logs / f"{plan.id}-{self.id}.log")
 
     def run(self) -> int:
         """Work; return the exit status: 0 nothing left to claim, 1 stopped early, 75 trouble, 130 told to stop."""
         self._parent = os.getppid()
         self._keys = shared_keys(self._n_children)
-        self._watch = Watch(self.plan, self._counters, self._keys)
+        self._watch = Watch(self.plan, self._counters, self._keys, self._terms)
         try:
-            self._beat.beat()
+            self._beat.beat(self._news)
             self._listen_to_signals()
             if self._holdings.more():
                 for number in range(self._n_children):
@@ -115,10 +120,10 @@ class Supervisor:
             while not self._stop and self._children:
                 if self._beat.overdue() > ttl_seconds():  # a stopped process, or a suspended laptop
                     self._holdings.check_still_ours()
-                self._beat.beat()
+                self._beat.beat(self._news)
                 self._sync_in_time()
-                self._trim_log()
-                for ready, _ in self._selector.select(min(1.0, self._beat.due(), (self._watch.timeout or 10.0) / 10)):
+                self._log.trim()
+                for ready, _ in self._selector.select(self._pause()):
                     if ready.data is None:
                         self._wakeup[0].recv(4096)
                     else:
@@ -126,6 +131,9 @@ class Supervisor:
                 for child in self._watch.overdue(self._children.values()):
                     end_family(child.pid)
                 self._bury_the_dead()
+                if self._deadline.is_over():
+                    self._give_up_the_longest()
+                    break
                 self._deal()
                 if os.getppid() != self._parent:
                     self._stop = True
@@ -147,6 +155,7 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, None)
         signal.signal(signal.SIGTERM, self._told_to_stop)
         signal.signal(signal.SIGINT, self._told_to_stop)
+        signal.signal(signal.SIGUSR1, lambda *_: self._deadline.warn())
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes up, too: a pipe stays open if the child had children
 
     def _told_to_stop(self, *_: object) -> None:
@@ -195,36 +204,41 @@ class Supervisor:
             "space": plan.space,
             "keys": plan.content["keys"],
             "parameters": plan.parameters,
+            "rung": self._terms.rung,
         }
+
+    def _about(self) -> dict[str, Any]:
+        """Return what the heartbeat tells of the worker from the start."""
+        return {"plan": self.plan.id, "job": self._terms.job, "token": self._terms.token, "since": time.time()}
+
+    def _news(self) -> dict[str, Any]:
+        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and the count."""
+        now = time.monotonic()
+        hand = [(c.position, round(now - c.since, 1)) for c in self._children.values() if c.work and c.position >= 0]
+        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum())}
+
+    def _pause(self) -> float:
+        """Return for how many seconds there is nothing to do, unless something happens."""
+        return min(1.0, self._beat.due(), self._deadline.due(), (self._watch.timeout or 10.0) / 10)
 
     def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
         try:
             os.setpgid(0, 0)  # so that what user code starts can be ended with it
             die_with_parent(parent)
             signal.set_wakeup_fd(-1)
-            for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1):
                 signal.signal(number_, signal.SIG_DFL)
             ours.close()
             for other in self._children.values():
                 other.channel.close()
                 os.close(other.part)
-            self._redirect()
+            self._log.redirect()
+            if self._notify >= 0:
+                os.close(self._notify)
             os.environ["PSYRUN_CHILDREN"] = str(self._n_children)
             Child(self.plan, number, theirs, part, self._counters[number], self._keys[number]).run()
         finally:
             os._exit(70)
-
-    def _redirect(self) -> None:
-        """Send the output of user code to the log."""
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.stdout = os.fdopen(1, "w", buffering=1, errors="backslashreplace", closefd=False)
-        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-        if self._notify >= 0:
-            os.close(self._notify)
 
     def _hear(self, child: ChildProcess) -> None:
         """Take in a message of a child, or that it closed its end."""
@@ -232,8 +246,7 @@ class Supervisor:
             return  # buried since
         message = receive(child.channel)
         if message is None:
-            status = child.ended if child.ended is not None else os.waitpid(child.pid, 0)[1]
-            self._bury(child, status)
+            self._bury(child, child.wait())
             return
         kind, content = message
         if kind == READY:
@@ -269,13 +282,8 @@ class Supervisor:
     def _bury_the_dead(self) -> None:
         """See to children that ended while something they started keeps their pipe open."""
         for child in list(self._children.values()):
-            if child.ended is None:
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
-                if not pid:
-                    continue
-                child.ended = status
             # What it said before it ended comes first.
-            if not has_news(child.channel):
+            if child.has_ended() and child.ended is not None and not has_news(child.channel):
                 self._bury(child, child.ended)
 
     def _bury(self, child: ChildProcess, status: int) -> None:
@@ -299,7 +307,7 @@ class Supervisor:
         os.close(child.part)
         if self._starts_failed >= _MOST_STARTS:
             raise TemporaryError(
-                f"processes end before they run an item ({ending(status)}); see {self._log} "
+                f"processes end before they run an item ({ending(status)}); see {self._log.path} "
                 f"or: psy-doit logs {self.plan.content['task']}"
             )
         if self._holdings.more():
@@ -325,14 +333,15 @@ class Supervisor:
         for child in list(self._children.values()):
             if not child.ready or child.work is not None:
                 continue
-            child.work = self._holdings.take(self._block_size(), self._n_children)
+            short = self._deadline.is_short(self._seconds_per_item)
+            child.work = None if short else self._holdings.take(self._block_size(), self._n_children)
             if child.work is not None:
                 holding, block = child.work
                 holding.parts.add(child.part)
                 self._unsynced.add(child.part)
                 with suppress(ConnectionError):
                     send(child.channel, BLOCK, block)
-            elif not self._holdings:
+            elif short or not self._holdings:
                 self._dismiss(child)
 
     def _block_size(self) -> int:
@@ -363,18 +372,12 @@ class Supervisor:
                 os.fsync(part)
             self._next_sync = time.monotonic() + _SYNC_SECONDS
 
-    def _trim_log(self) -> None:
-        """Drop the output of items when there is too much of it: it would fill the disk that results need."""
-        if time.monotonic() < self._next_trim:
-            return
-        self._next_trim = time.monotonic() + 1.0
-        with suppress(OSError):
-            size = self._log.stat().st_size
-            if size > _MOST_LOG:
-                # All write to its end, wherever that is.
-                with self._log.open("ab") as log:
-                    log.truncate(0)
-                    log.write(f"(psyrun: {shown_bytes(size)} of output were dropped here)\n".encode())
+    def _give_up_the_longest(self) -> None:
+        """Record a failure of each item that had most of the job's time, which is over: another such job is no help."""
+        for child in self._children.values():
+            failure = self._watch.too_long(child, self._deadline)
+            if failure is not None:
+                self._writer().fail(failure)
 
     def _shut_down(self) -> None:
         """End all children, hand back what is not finished, and leave."""
@@ -392,5 +395,4 @@ class Supervisor:
         self._holdings.hand_back()
         with suppress(OSError):
             self._beat.stop()
-            if not self._log.stat().st_size:
-                self._log.unlink()
+        self._log.close()

@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -17,9 +18,11 @@ import numpy.typing as npt
 
 from psyrun.child import ATTEMPT, MOST_BLOCK, POSITION, RECORDING
 from psyrun.holdings import Block, Holding
+from psyrun.memory import OUT_OF_MEMORY, MemoryLimit
 from psyrun.parts import Failure
 from psyrun.plan import Plan
 from psyrun.processes import ending
+from psyrun.terms import NO_JOB, Deadline, Terms
 from psyrun.units import shown_seconds
 
 Counters = npt.NDArray[np.int64]
@@ -28,6 +31,7 @@ TIME_LIMIT = "TimeLimit"
 """What the failure of an item is called that was killed after `timeout`."""
 
 _COUNTERS = 5
+_UNIT_OF_RUSAGE = 1 if sys.platform == "darwin" else 1024
 _PAUSE = 2.0
 """Seconds between two looks that only a pause of all processes explains."""
 
@@ -56,6 +60,8 @@ class ChildProcess:
         The item that it was last seen with, at which attempt, and since when by the monotonic clock.
     overdue : bool
         Whether it was killed because that was too long.
+    peak : float
+        The most bytes of memory that it used, once it has ended.
     """
 
     number: int
@@ -70,6 +76,20 @@ class ChildProcess:
     attempt: int = 0
     since: float = 0.0
     overdue: bool = False
+    peak: float = 0.0
+
+    def wait(self, flags: int = 0) -> int:
+        """Return the wait status when the process has ended."""
+        if self.ended is None:
+            pid, status, usage = os.wait4(self.pid, flags)
+            if pid:
+                self.ended, self.peak = status, usage.ru_maxrss * _UNIT_OF_RUSAGE
+        return self.ended or 0
+
+    def has_ended(self) -> bool:
+        """Whether the process has."""
+        self.wait(os.WNOHANG)
+        return self.ended is not None
 
 
 class Watch:
@@ -81,10 +101,13 @@ class Watch:
     counters : array of int64, shape (n_children, 5)
     keys : array of uint64, shape (n_children, MOST_BLOCK, 2)
         Of the items of the block that each child has in hand.
+    terms : Terms
     """
 
-    def __init__(self, plan: Plan, counters: Counters, keys: npt.NDArray[np.uint64]):
+    def __init__(self, plan: Plan, counters: Counters, keys: npt.NDArray[np.uint64], terms: Terms = NO_JOB):
         self._plan = plan
+        self._terms = terms
+        self._memory = MemoryLimit(terms.memory, len(counters))
         self._counters = counters
         self._keys = keys
         self._charges: Counter[tuple[int, str]] = Counter()
@@ -93,8 +116,6 @@ class Watch:
 
     def overdue(self, children: Iterable[ChildProcess]) -> list[ChildProcess]:
         """Return who is to be killed: its item takes longer than the task allows, since it was first seen."""
-        if self.timeout is None:
-            return []
         found = []
         now = time.monotonic()
         pause = now - self._looked if now - self._looked > _PAUSE else 0.0
@@ -104,6 +125,8 @@ class Watch:
             position, attempt = self._in_hand(child), int(self._counters[child.number, ATTEMPT])
             if (position, attempt) != (child.position, child.attempt) or self._counters[child.number, RECORDING]:
                 child.position, child.attempt, child.since = position, attempt, now
+            elif self.timeout is None:
+                continue
             elif position >= 0 and now - child.since > self.timeout and child.ended is None and not child.overdue:
                 child.overdue = True
                 found.append(child)
@@ -122,7 +145,8 @@ class Watch:
         logs = f"psy-doit logs {self._plan.content['task']}"
         if child.overdue and not watched:  # it was done with the other just before it was killed
             return None
-        what = "time limit" if child.overdue else "crash"
+        ran_out = None if child.overdue else self._memory.told(child.peak, status)
+        what = "time limit" if child.overdue else "memory" if ran_out else "crash"
         self._charges[position, what] += 1
         times = self._charges[position, what]
         if times <= self._plan.retries[what]:
@@ -130,15 +154,29 @@ class Watch:
         if child.overdue:
             limit = shown_seconds(self.timeout or 0.0)
             kind, told = TIME_LIMIT, f"was killed after {limit} (timeout). Where it was: {logs}"
+        elif ran_out:
+            kind, told = OUT_OF_MEMORY, ran_out
         else:
             kind = f"Crash ({ending(status)})"
             told = f"the process ended {times} times in this item" if times > 1 else "the process ended in this item"
             if os.WIFSIGNALED(status):
                 killed = os.WTERMSIG(status) == signal.SIGKILL
                 told += "; a system that is out of memory does that" if killed else f". Where: {logs}"
-        index = next(self._plan.work().indices(position, position))[0]
-        key = self._keys[child.number, position - child.work[1][0]].tolist()
         seconds = time.monotonic() - child.since if watched else 0.0
+        return self._failure(child.number, child.work[1], position, seconds, kind, told)
+
+    def too_long(self, child: ChildProcess, deadline: Deadline) -> Failure | None:
+        """Return a failure of the item in hand if it had most of the job's time, and did not end in it."""
+        position = self._in_hand(child)
+        if child.work is None or position < 0 or child.position != position or not deadline.had_most(child.since):
+            return None
+        limit = shown_seconds(self._terms.seconds or 0.0)
+        told = f"was not done when the {limit} of the job were over (timelimit); a job did nothing else"
+        return self._failure(child.number, child.work[1], position, time.monotonic() - child.since, TIME_LIMIT, told)
+
+    def _failure(self, child: int, block: Block, position: int, seconds: float, kind: str, told: str) -> Failure:
+        index = next(self._plan.work().indices(position, position))[0]
+        key = self._keys[child, position - block[0]].tolist()
         return Failure((key[0], key[1]), index, time.time() - seconds, seconds, kind, told, "", told)
 
     def _in_hand(self, child: ChildProcess) -> int:

@@ -45,6 +45,7 @@ class Workdir:
         self.parts = path / "parts"
         self.manifest = path / "manifest.json"
         self.logs = path / "log"
+        self.submissions = path / "submit"
         self.archive = path / "archive"
 
     def exists(self) -> bool:
@@ -76,7 +77,7 @@ class Workdir:
                     )
                 self.path.chmod(0o700)
                 write_json(self.marker, {"format": FORMAT})
-            for directory in (self.plans, self.beats, self.parts, self.logs):
+            for directory in (self.plans, self.beats, self.parts, self.logs, self.submissions):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise trouble(error.filename or self.path, error) from error
@@ -104,7 +105,7 @@ class Workdir:
 
     def check_trust(self) -> None:
         """Raise a RefusedError if others could have put code or pickled values there."""
-        for path in (self.path, self.marker, self.plans, self.parts):
+        for path in (self.path, self.marker, self.plans, self.parts, self.submissions):
             if path.exists() and (why := mistrust(path, GROUP_AND_OTHERS)):
                 raise RefusedError(f"{path}: {why}, so nothing in it is trusted. {remedy(path, self.path)}")
 
@@ -116,9 +117,13 @@ class Workdir:
             return []
         return sorted((n for n in names if n.isascii() and n.isdecimal()), key=int)
 
-    def new_plan(self, after: str | None) -> PlanPlace:
+    def new_plan(self, after: str | None) -> Place:
         """Return the place of the plan that follows another (None: the first)."""
-        return PlanPlace(self.plans, f"{int(after or 0) + 1:0{_PLAN_DIGITS}}")
+        return Place(self.plans, f"{int(after or 0) + 1:0{_PLAN_DIGITS}}")
+
+    def new_submission(self, name: str) -> Place:
+        """Return the place of a submission."""
+        return Place(self.submissions, name)
 
     def read_manifest(self) -> dict[str, Any]:
         """Return what the result holds, {} if nothing is known: without, the record tells."""
@@ -180,6 +185,7 @@ class Workdir:
         where = [
             (self.path, _BESIDE),
             (self.plans, _BESIDE),
+            (self.submissions, _BESIDE),
             (self.beats, _BEAT),
             (self.parts, _PART_BESIDE),
             (result.parent, re.compile(ours)),
@@ -219,23 +225,23 @@ def _move(path: Path, target: Path) -> None:
     sync_directory(path.parent)
 
 
-class PlanPlace:
-    """A directory that becomes a plan by one rename, unless another process made that plan first.
+class Place:
+    """A directory that is put in place by one rename, unless another process put one of that name there first.
 
     No lock is needed: renaming a directory onto one that is not empty fails on every file system.
     """
 
-    def __init__(self, plans: Path, name: str):
+    def __init__(self, parent: Path, name: str):
         self.name = name
-        self.path = plans / name
-        self.beside = plans / f".{name}.{random_name()}"
+        self.path = parent / name
+        self.beside = parent / f".{name}.{random_name()}"
 
     def __enter__(self) -> Self:
         self.beside.mkdir(mode=0o700)
         return self
 
     def commit(self) -> bool:
-        """Put the plan in place; return whether it is this one that stands there now."""
+        """Put the directory in place; return whether it is this one that stands there now."""
         sync_directory(self.beside)
         try:
             renamed(self.beside, self.path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import FencedError
 from psyrun.plan import Plan
 from psyrun.supervisor import Supervisor
@@ -24,8 +25,9 @@ def main(workdir: Path, plan: str, children: int, notify: int, silent: tuple[tup
     """Run items of a plan until nothing is left to claim."""
     place = Workdir(workdir)
     counters = shared_counters(children)
+    observer = Observer(place.beats, ttl_seconds(), dict(silent))
     try:
-        supervisor = Supervisor(place, Plan.read(place.plans / plan), children, counters, notify, dict(silent))
+        supervisor = Supervisor(place, Plan.read(place.plans / plan), children, counters, notify, observer)
         sys.exit(supervisor.run())
     except FencedError as error:
         click.echo(str(error), err=True)

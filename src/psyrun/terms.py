@@ -1,0 +1,84 @@
+"""What a worker that is a job of a queue keeps to: its share of the plan, its time, its memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+_MARGIN = 10.0
+"""Seconds before the end of a job's time that it stops, to put all on record; of short times a tenth."""
+_WARNED = 45.0
+"""Seconds that are left for sure after the queue's warning, which is asked for 60 s before the end."""
+_MOST_OF_IT = 0.8
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is known of the job that a worker is; of one that is no job, nothing.
+
+    Attributes
+    ----------
+    job, token : str
+        See `psyrun.scheduler.JobId`.
+    first, last : int
+        The positions of the work list from which it claims; last None: to the end.
+    seconds : float or None
+        The job's time limit.
+    memory : float or None
+        Bytes that the job may use.
+    rung : int
+        Of the ladders of resources, the rung that the job stands on.
+    """
+
+    job: str = ""
+    token: str = ""
+    first: int = 0
+    last: int | None = None
+    seconds: float | None = None
+    memory: float | None = None
+    rung: int = 0
+
+    def covers(self, first: int, last: int) -> bool:
+        """Whether the worker may claim positions first..last."""
+        return first >= self.first and (self.last is None or last <= self.last)
+
+
+NO_JOB = Terms()
+
+
+class Deadline:
+    """Until when a worker may run, and whether another item would fit. Its time begins when this is made.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        The time limit.
+    """
+
+    def __init__(self, seconds: float | None = None):
+        self._began = time.monotonic()
+        self._seconds = math.inf if seconds is None else seconds
+        self._end = self._began + self._seconds - min(_MARGIN, 0.1 * self._seconds)
+        self._warned = False
+
+    def warn(self) -> None:
+        """Take in that the queue will end the job soon."""
+        self._warned = True
+        self._end = min(self._end, time.monotonic() + _WARNED)
+
+    def is_short(self, seconds_per_item: float) -> bool:
+        """Whether no further item should be begun."""
+        return self._warned or time.monotonic() + 1.5 * seconds_per_item > self._end
+
+    def is_over(self) -> bool:
+        """Whether the worker must stop now."""
+        return time.monotonic() > self._end
+
+    def due(self) -> float:
+        """Return how many seconds are left."""
+        return max(0.0, self._end - time.monotonic())
+
+    def had_most(self, since: float) -> bool:
+        """Whether what began at a monotonic time had most of the job's time, so that another job would not help."""
+        return since - self._began < (1 - _MOST_OF_IT) * min(self._seconds, self._end - self._began)

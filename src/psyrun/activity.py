@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from psyrun.claims import OPEN, Claims, Observer, Process, ttl_seconds
+from psyrun.claims import OPEN, Claims, Process
 from psyrun.errors import TemporaryError
+from psyrun.jobs import Jobs, observer_of, shown_ids
 from psyrun.plan import Plan
 from psyrun.state import Held, held_tokens
 from psyrun.workdir import Workdir
@@ -42,6 +43,8 @@ class Activity:
     plan : str or None
         The id of the newest plan.
     workers : list of Worker
+    jobs : list of str
+        What the queue has for this plan: ids of jobs that wait, run, or may be there. Empty once it is merged.
     planner : Process or None
         The command that made this plan, if it runs on this machine and did not merge yet: it starts workers, and
         others for those that die.
@@ -51,13 +54,14 @@ class Activity:
 
     plan: str | None = None
     workers: list[Worker] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
     planner: Process | None = None
     sizes: dict[str, int] = field(default_factory=dict)
 
     @property
     def at_work(self) -> bool:
         """Whether anybody is."""
-        return bool(self.workers) or self.planner is not None
+        return bool(self.workers or self.jobs) or self.planner is not None
 
     @property
     def held(self) -> list[Held]:
@@ -69,6 +73,8 @@ class Activity:
         if self.workers:
             others = f" and {len(self.workers) - 1} others" if len(self.workers) > 1 else ""
             return f"a worker {self.workers[0].where}{others}"
+        if self.jobs:
+            return f"jobs {shown_ids(self.jobs)}"
         return f"the command on {self.planner.host}, process {self.planner.pid}" if self.planner else "nobody"
 
 
@@ -78,11 +84,14 @@ class Lookout:
     Parameters
     ----------
     workdir : Workdir
+    jobs : Jobs, optional
+        Those of the task, if it has some in a queue.
     """
 
-    def __init__(self, workdir: Workdir):
+    def __init__(self, workdir: Workdir, jobs: Jobs | None = None):
         self.workdir = workdir
-        self.observer = Observer(workdir.beats, ttl_seconds())
+        self._jobs = jobs
+        self.observer = observer_of(workdir, jobs)
         self._plan: Plan | None = None
         self._manifest: tuple[Any, dict[str, Any]] = None, {}
 
@@ -100,7 +109,14 @@ class Lookout:
         newest = ids[-1] if ids else None
         workers = self._workers(newest)  # looked at first: who leaves in between has written before
         sizes = part_sizes(self.workdir)
-        return Activity(newest, workers, self._planner(newest, sizes), sizes)
+        if self._jobs is not None:
+            self._jobs.look()
+        return Activity(newest, workers, self._alive(newest, sizes), self._planner(newest, sizes), sizes)
+
+    def _alive(self, newest: str | None, sizes: dict[str, int]) -> list[str]:
+        if self._jobs is None or newest is None or self._is_merged(newest, sizes):
+            return []
+        return [job.id for job in self._jobs.alive(lambda submission: submission.plan == newest)]
 
     def _workers(self, newest: str | None) -> list[Worker]:
         held: dict[str, list[Held]] = {}
@@ -109,7 +125,7 @@ class Lookout:
         # Between two chunks a worker holds nothing, but its heart beats until it ends. One that was killed on another
         # machine leaves a heartbeat for ever, which means nothing once all chunks are done.
         is_open = newest is not None and Claims(self.workdir.plans / newest).has(OPEN)
-        for worker in _beating(self.workdir) if is_open else ():
+        for worker in beating(self.workdir) if is_open else ():
             if worker not in held and not self.observer.dead(worker):
                 held[worker] = []
         found = []
@@ -155,7 +171,8 @@ def part_sizes(workdir: Workdir) -> dict[str, int]:
     return sizes
 
 
-def _beating(workdir: Workdir) -> Iterable[str]:
+def beating(workdir: Workdir) -> Iterable[str]:
+    """Return the workers that have a heartbeat, dead ones too."""
     try:
         return [name for name in os.listdir(workdir.beats) if _WORKER.fullmatch(name)]
     except FileNotFoundError:

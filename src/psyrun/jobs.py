@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import TemporaryError
-from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, SubmitError
+from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
 from psyrun.submissions import Submission, read_submissions
 from psyrun.workdir import Workdir
 
@@ -63,6 +63,7 @@ class Jobs:
         self._asked: dict[JobId, JobStatus] = {}
         self.submissions: list[Submission] = []
         self.trouble = ""
+        self._next = 0.0
 
     def ask(self) -> None:
         """Read what was submitted, and ask the queue once about all of it.
@@ -83,7 +84,10 @@ class Jobs:
         self.submissions, self._asked = submissions, asked
 
     def look(self) -> None:
-        """Do the same where an answer is only to be shown: the trouble is kept, not raised."""
+        """Do the same where an answer is only to be shown: trouble is kept, and what was heard counts for a while."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._max_age
         try:
             self.ask()
         except QueueError:
@@ -175,6 +179,19 @@ class Jobs:
         return ids, told
 
 
+def jobs_of(scheduler: Scheduler, workdir: Workdir, max_age: float = MAX_AGE) -> Jobs | None:
+    """Return the jobs of a work directory, not asked for yet; None if there were never any.
+
+    They are in the queue that they were given to, whatever the task file says now.
+    """
+    if isinstance(scheduler, Queue):
+        return Jobs(scheduler, workdir, max_age)
+    for submission in reversed(read_submissions(workdir)):
+        with suppress(TemporaryError):
+            return Jobs(made(submission.scheduler), workdir, max_age)
+    return None
+
+
 class JobObserver(Observer):
     """Judges whether workers are alive with the help of the queue.
 
@@ -201,12 +218,17 @@ class JobObserver(Observer):
         """Whether a worker is known to be dead."""
         if super().dead(worker):
             return True
-        return self.left_by_queue(worker) and self.still_for(worker) > self._patience
+        return self.left_by_queue(worker) and self.still_for(worker) >= self._patience
 
     def left_by_queue(self, worker: str) -> bool:
         """Whether a worker is a job that is over."""
         beat = self.read(worker)
         return bool(beat.get("job")) and self._jobs.is_over(JobId(str(beat["job"]), str(beat.get("token"))))
+
+
+def observer_of(workdir: Workdir, jobs: Jobs | None) -> Observer:
+    """Return who judges whether workers are alive."""
+    return Observer(workdir.beats, ttl_seconds()) if jobs is None else JobObserver(jobs)
 
 
 def counts(answers: Iterable[JobStatus]) -> dict[str, int]:
@@ -245,7 +267,7 @@ def _shown_array(array: str, numbers: list[int]) -> str:
     return f"{array}_{text}" if len(numbers) == 1 else f"{array}_[{text}]"
 
 
-def lines(jobs: Jobs) -> list[str]:
+def job_lines(jobs: Jobs) -> list[str]:
     """Return what people should know of the jobs of a task, a line each."""
     found = []
     if jobs.trouble:
@@ -264,6 +286,14 @@ def lines(jobs: Jobs) -> list[str]:
     return found
 
 
-def log_of(job: str, logs: Path) -> Path:
-    """Return where the output of a job goes."""
-    return logs / f"job-{job}.log"
+def job_report(jobs: Jobs) -> dict[str, Any]:
+    """Return the same as JSON has it."""
+    alive = jobs.alive()
+    return {
+        "answered": not jobs.trouble,
+        "counts": {} if jobs.trouble else counts(alive.values()),
+        "alive": [
+            {"id": job.id, "state": status.state.value, "word": status.word, "reason": status.reason}
+            for job, status in alive.items()
+        ],
+    }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from psyrun.activity import Activity, Lookout, Worker
+from psyrun.jobs import jobs_of, shown_ids
 from psyrun.parts import Failure
 from psyrun.state import Held, State, look
 from psyrun.status import shown_ranges
@@ -148,7 +149,7 @@ class Scene:
 
     def __init__(self, task: Task):
         self.task = task
-        self._lookout = Lookout(task.workdir)
+        self._lookout = Lookout(task.workdir, jobs_of(task.scheduler, task.workdir))
         self._tally = Tally(task, self._lookout.observer)
         self._rate = Rate()
         self.view = View(task.name, len(task.pspace), 0, 0, 0, len(task.pspace))
@@ -202,6 +203,8 @@ def view_of(tally: Tally, activity: Activity, rate: Rate, now: float) -> View:
     rate.take(now, n_done + n_failed)
     per_minute = rate.per_minute(tally.seconds, n_at_a_time(activity))
     workers = [_told(worker, tally) for worker in activity.workers]
+    if activity.jobs:
+        workers.append(f"jobs {shown_ids(activity.jobs)} in the queue")
     if not workers and activity.planner is not None:
         workers = [f"{activity.who()}: starts workers, or merges"]
     return View(

@@ -163,6 +163,20 @@ OPTIONS: dict[str, Option] = {
             {},
         ),
         Option(
+            "prologue",
+            "a list of lines for the shell, such as ['module load python']",
+            lambda value: _names(value) and not any("\n" in line for line in value),
+            "What each job runs in its shell before the worker.",
+            (),
+        ),
+        Option(
+            "resubmit",
+            "a whole number from 0",
+            lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+            "How often a run goes on by itself with new jobs when the time of its jobs is over and they got on.",
+            3,
+        ),
+        Option(
             "timeout",
             "a time such as '10m', '1h30m' or a number of seconds",
             _optional(_read_by(seconds)),
@@ -268,7 +282,7 @@ def resolved(given: Mapping[str, Any], task: str) -> dict[str, Any]:
     return values
 
 
-NEWER = frozenset({"timeout", "early_stop", "confirm_above", "seed", "retries", "added"})
+NEWER = frozenset({"timeout", "early_stop", "confirm_above", "seed", "retries", "added", "prologue", "resubmit"})
 """Options that psyrun 0.8 did not have: a task file may use such a name for something of its own."""
 
 

@@ -68,7 +68,7 @@ class Schema:
 
 @dataclass
 class Failure:
-    """One attempt at an item that raised."""
+    """One attempt at an item that raised; rung: of the ladders of resources that its job had."""
 
     key: tuple[int, int]
     index: int
@@ -78,6 +78,7 @@ class Failure:
     message: str
     where: str
     traceback: str
+    rung: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""

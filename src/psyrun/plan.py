@@ -7,7 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,9 @@ class Draft:
         Of the random numbers of items.
     n_done : int
         Items that have rows already.
+    groups : list of [first, last, rung]
+        Positions of items that need other resources than the rest, and on which rung of the ladders those are. Chunks
+        are of one group. Empty: all are of one, on the lowest rung.
     """
 
     ranges: Indices
@@ -97,6 +100,7 @@ class Draft:
     placed_index: Indices
     seed: int = 0
     n_done: int = 0
+    groups: list[list[int]] = field(default_factory=list)
 
     def write(self, place: Place, task: Task, provenance: Mapping[str, Any]) -> None:
         """Write all files of the plan beside its place."""
@@ -120,6 +124,7 @@ class Draft:
             "timeout": seconds(task.options["timeout"]) if task.options["timeout"] is not None else None,
             "seed": self.seed,
             "n_done": self.n_done,
+            "groups": self.groups,
             "retries": budgets(task.options["retries"]),
             "early_stop": task.options["early_stop"],
             "added": packed_values(task.options["added"]),
@@ -167,6 +172,7 @@ class Plan:
         self.n_chunks: int = content["n_chunks"]
         self.parameters: list[str] = content["parameters"]
         self.retries = budgets(content.get("retries"))
+        self.groups: list[list[int]] = content.get("groups") or [[0, max(0, self.n_work - 1), 0]]
         added: dict[str, str] = content.get("added", {})
         self.added = {name: value_of(base64.b85decode(text), False) for name, text in added.items()}
 

@@ -210,7 +210,8 @@ def place(
         for turn, batch in _in_turn(part, before or turns.get(part.name, []), len(counted)):
             batches.append((turn, batch, batch.indices if here else found[at : at + batch.n_rows]))
             at += batch.n_rows
-        _add_failures(failures, part.failures, here, n_items, lookup)
+        rung = part.header.get("rung", 0)
+        _add_failures(failures, [replace(f, rung=rung) for f in part.failures], here, n_items, lookup)
     batches.sort(key=lambda entry: entry[0])
     return _first_rows([(b, i) for _, b, i in batches], n_items, failures, elsewhere)
 

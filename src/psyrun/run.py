@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,6 +53,14 @@ class Choices:
     confirm: Callable[[str], bool] | None = None
     new_seed: bool = False
     selection: Selection = field(default_factory=Selection)
+
+
+class Step(NamedTuple):
+    """A step of a run, and whether there is nothing to do for it."""
+
+    name: str
+    action: Callable[[], None]
+    up_to_date: bool = False
 
 
 class Run:
@@ -200,6 +209,13 @@ class Run:
 
     # The steps
 
+    def steps(self) -> list[Step]:
+        """Return the steps that this run takes, in order."""
+        found = [Step("split", self.split, not self.plans)]
+        if self.plans or self.joins:
+            found += [Step(f"process:{i}", partial(self.process, i)) for i in range(self.n_chunks)]
+        return [*found, Step("merge", self.merge, not self.merges)]
+
     def split(self) -> None:
         """Put a plan in place, unless another command just did.
 
@@ -270,10 +286,15 @@ class Run:
         seed = self._seed if self._choices.new_seed else self.task.options["seed"]
         if self._choices.new_seed:
             self._say(f"{self.task.name}: seed {seed}")
+        n_done = state.codes.get(self.task.code, 0)
+        ranges, sizes, groups = self._dealt(state, todo)
+        return Draft(ranges, sizes, accepts, keys[inside], index[inside], seed, n_done, groups)
+
+    def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[list[int]]]:
+        """Return the work list, the sizes of the chunks, and the groups of these."""
         # Untried ones first: a run that stops early is to get further each time.
         ranges = np.concatenate([ranges_of(todo & ~state.failed), ranges_of(todo & state.failed)])
-        n_done = state.codes.get(self.task.code, 0)
-        return Draft(ranges, self._sizes(todo), accepts, keys[inside], index[inside], seed, n_done)
+        return ranges, self._sizes(todo), []
 
     def process(self, number: int) -> None:
         """Return when a chunk of the plan is worked on to its end."""

@@ -64,6 +64,8 @@ class State:
         Parts with unreadable stretches.
     parts : list of Part
         What was read of the record; empty where the manifest was enough.
+    jobs_expected : bool
+        Whether the queue has jobs that will work on the newest plan.
     """
 
     task: Task
@@ -85,6 +87,7 @@ class State:
     placement: Placement | None = None
     damaged: list[str] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    jobs_expected: bool = False
 
     @property
     def complete(self) -> bool:
@@ -120,7 +123,9 @@ class State:
             return False
         if any(name == plan.id for name, _ in self.held):
             return True
-        return bool(plan.claims().tokens(OPEN)) and Process(**plan.content["planner"]).gone() is False
+        if not plan.claims().has(OPEN):
+            return False
+        return self.jobs_expected or Process(**plan.content["planner"]).gone() is False
 
 
 def look(
@@ -176,6 +181,7 @@ def _looked(task: Task, observer: Observer | None, accepts: Sequence[str] | None
         own = look(task, observer, [task.code], rows)
         if own.done.any():
             return own
+    state.jobs_expected = observer.jobs_expected
     state.conflict = task.code not in state.accepts and bool(state.done.any())
     if _is_merged(task, workdir, manifest) and manifest["space"] == task.pspace.digest:
         state.merged = bool(np.array_equal(unpacked_mask(manifest["done"], manifest["n_items"]), state.done))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from doit.control import TaskControl
@@ -63,13 +62,7 @@ class Steps:
         runner.run_all(control.task_dispatcher())
 
     def _tasks(self, run: Run) -> list[Task]:
-        name = run.task.name
-        tasks = [self._task(f"{name}:split", run.split, not run.plans)]
-        if run.plans or run.joins:
-            for i in range(run.n_chunks):
-                tasks.append(self._task(f"{name}:process:{i}", partial(run.process, i), False))
-        tasks.append(self._task(f"{name}:merge", run.merge, not run.merges))
-        return tasks
+        return [self._task(f"{run.task.name}:{step.name}", step.action, step.up_to_date) for step in run.steps()]
 
     def _task(self, name: str, action: Callable[[], None], up_to_date: bool) -> Task:
         def guarded() -> Any:

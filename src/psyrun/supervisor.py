@@ -102,7 +102,7 @@ class Supervisor:
         went_well = bool(plan.content.get("n_done"))
         self._streak = Streak(n_children, went_well) if plan.content.get("early_stop", True) else None
         self._stop = False
-        self._status = 0
+        self._status, self.problem = 0, ""
         self._own_part: Writer | None = None
         self._log = Logbook(workdir.logs / f"{plan.id}-{self.id}.log")
 
@@ -162,7 +162,7 @@ class Supervisor:
         self._stop = True
 
     def _report(self, error: PsyrunError) -> None:
-        self._status = error.exit_code
+        self._status, self.problem = error.exit_code, str(error)
         self._tell(f"problem {error.exit_code} {json.dumps(str(error))}")
 
     def _tell(self, line: str) -> None:

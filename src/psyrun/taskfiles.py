@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "Print how many items are done, failed, running and missing.",
     "watch": "Show how tasks go on, until nobody is at work on them.",
     "wait": "Return when nobody is at work on tasks any more.",
+    "kill": "Cancel the jobs of tasks, and no others.",
     "logs": "Print what the items of a task printed.",
     "merge": "Write the finished items of a work directory into one file.",
     "adopt": "Take finished rows from a file, so that they are not computed again.",

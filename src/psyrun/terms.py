@@ -12,6 +12,9 @@ _WARNED = 45.0
 """Seconds that are left for sure after the queue's warning, which is asked for 60 s before the end."""
 _MOST_OF_IT = 0.8
 
+JOB_TIME = "JobTimeLimit"
+"""What the failure of an item is called that a whole job's time was not enough for."""
+
 
 @dataclass(frozen=True)
 class Terms:

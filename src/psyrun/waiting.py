@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from psyrun.activity import Activity, Lookout
 from psyrun.errors import RefusedError, TemporaryError
+from psyrun.jobs import jobs_of
 from psyrun.state import State, look
 from psyrun.tasks import Task
 
@@ -93,7 +94,7 @@ def wait_for(
         Where each task stands then, and how it ended.
     """
     end = None if timeout is None else time.monotonic() + timeout
-    lookouts = [Lookout(task.workdir) for task in tasks]
+    lookouts = [Lookout(task.workdir, jobs_of(task.scheduler, task.workdir)) for task in tasks]
     quiet = Quiet()
     pause = _SHORTEST
     told: set[str] = set()

@@ -22,7 +22,7 @@ from psyrun.memory import OUT_OF_MEMORY, MemoryLimit
 from psyrun.parts import Failure
 from psyrun.plan import Plan
 from psyrun.processes import ending
-from psyrun.terms import NO_JOB, Deadline, Terms
+from psyrun.terms import JOB_TIME, NO_JOB, Deadline, Terms
 from psyrun.units import shown_seconds
 
 Counters = npt.NDArray[np.int64]
@@ -172,7 +172,7 @@ class Watch:
             return None
         limit = shown_seconds(self._terms.seconds or 0.0)
         told = f"was not done when the {limit} of the job were over (timelimit); a job did nothing else"
-        return self._failure(child.number, child.work[1], position, time.monotonic() - child.since, TIME_LIMIT, told)
+        return self._failure(child.number, child.work[1], position, time.monotonic() - child.since, JOB_TIME, told)
 
     def _failure(self, child: int, block: Block, position: int, seconds: float, kind: str, told: str) -> Failure:
         index = next(self._plan.work().indices(position, position))[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from psyrun.claims import Observer, ttl_seconds
-from psyrun.errors import FencedError
+from psyrun.errors import PsyrunError
 from psyrun.plan import Plan
 from psyrun.supervisor import Supervisor
 from psyrun.watch import shared_counters
@@ -19,17 +19,29 @@ from psyrun.workdir import Workdir
 @click.argument("workdir", type=click.Path(path_type=Path))
 @click.argument("plan")
 @click.option("--children", default=1, show_default=True, help="How many items run at a time.")
+@click.option("--submission", help="The submission whose job this is.")
 @click.option("--notify", default=-1, hidden=True)
 @click.option("--silent", multiple=True, type=(str, int), hidden=True)
-def main(workdir: Path, plan: str, children: int, notify: int, silent: tuple[tuple[str, int], ...]) -> None:
+def main(
+    workdir: Path,
+    plan: str,
+    children: int,
+    submission: str | None,
+    notify: int,
+    silent: tuple[tuple[str, int], ...],
+) -> None:
     """Run items of a plan until nothing is left to claim."""
     place = Workdir(workdir)
     counters = shared_counters(children)
     observer = Observer(place.beats, ttl_seconds(), dict(silent))
     try:
+        if submission is not None:
+            from psyrun.jobwork import JobWorker
+
+            sys.exit(JobWorker(place, Plan.read(place.plans / plan), submission, children).run())
         supervisor = Supervisor(place, Plan.read(place.plans / plan), children, counters, notify, observer)
         sys.exit(supervisor.run())
-    except FencedError as error:
+    except PsyrunError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
 

@@ -20,6 +20,8 @@ from psyrun.taskfiles import COMMANDS
 from psyrun.tasks import find_task, load_task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psyrun.run import Run
     from psyrun.selection import Selection
 
@@ -33,6 +35,7 @@ _SHOWN = 5
 @click.option("--fresh", is_flag=True, help="Put rows that other code computed into the archive; compute them again.")
 @click.option("--yes", is_flag=True, help="Do not ask about a very large or long run.")
 @click.option("--new-seed", is_flag=True, help="Draw other random numbers than the task's seed gives.")
+@click.option("--dry-run", is_flag=True, help="Print what the queue would be given, and change nothing.")
 @selecting
 @click.pass_obj
 def command(
@@ -43,6 +46,7 @@ def command(
     fresh: bool,
     yes: bool,
     new_seed: bool,
+    dry_run: bool,
     selection: Selection,
 ) -> int:
     """Compute the items of tasks that are missing, and merge all into one file a task."""
@@ -52,14 +56,15 @@ def command(
         _check_name(name, taskdir)
     worker = LocalWorker()  # before any task file runs
     try:
-        from psyrun.run import Choices, Run
+        from psyrun.queued import run_of
+        from psyrun.run import Choices
         from psyrun.steps import Steps
 
         code = "keep" if keep else "fresh" if fresh else ""
         asks = sys.stdin.isatty() and sys.stdout.isatty()
         confirm = (lambda _: True) if yes else _confirm if asks else None
         choices = Choices(n_workers, code, _ask if asks else None, confirm, new_seed, selection)
-        runs = [Run(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
+        runs = [run_of(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             for own in run.task.own:
                 told = f"{run.task.path.name} reads {own} itself, so it is not taken for the option {own} of psyrun"
@@ -68,6 +73,8 @@ def command(
             if fresh and not run.found_other_code:
                 told = f"{run.task.name}: no rows of other code, so --fresh archives nothing. To compute all again: "
                 click.echo(told + run.task.command("clean", run.task.name), err=True)
+        if dry_run:
+            return _preview(runs)
         be_heard()
         Steps(runs).execute()
     except KeyboardInterrupt:
@@ -75,6 +82,22 @@ def command(
     finally:
         worker.close()
     return max(_summary(run) for run in runs)
+
+
+def _preview(runs: Sequence[Run]) -> int:
+    """Print what the queue would be given; return the exit status."""
+    from psyrun.queued import QueuedRun
+
+    for run in runs:
+        name = run.task.name
+        if not isinstance(run, QueuedRun):
+            told = f"{name}: {run.task.scheduler!r} gives nothing to a queue. What it would compute: "
+            click.echo(told + run.task.command("plan", name), err=True)
+        elif run.n_jobs:
+            click.echo(run.preview())
+        else:
+            click.echo(f"{name}: nothing to submit", err=True)
+    return 0
 
 
 def _interrupted(worker: LocalWorker) -> int:
@@ -124,8 +147,13 @@ def _confirm(told: str) -> bool:
 
 def _summary(run: Run) -> int:
     """Print how it ended; return the exit status."""
+    from psyrun.queued import QueuedRun
+
     state = look(run.task)
     n_done, n = int(state.done.sum()), len(state.done)
+    if isinstance(run, QueuedRun) and (run.submitted or run.told or run.jobs.alive()):
+        click.echo(f"{run.task.name}: {n_done} of {n} items done\n{run.summary()}", err=True)
+        return 0
     result = _shown(run.task.result)
     click.echo(f"{run.task.name}: {n_done} of {n} items done: {result}", err=True)
     for group in grouped(state):

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from psyrun.errors import PsyrunError
+from psyrun.jobs import job_lines, job_report, jobs_of, observer_of
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look
 from psyrun.status import grouped, lines, report, shown_ranges
@@ -29,16 +30,21 @@ def command(taskdir: Path, names: tuple[str, ...], verbose: bool, as_json: bool)
     reports = []
     for name in names or task_names(taskdir):
         try:
-            state = look(load_task(name, taskdir))
+            task = load_task(name, taskdir)
+            jobs = jobs_of(task.scheduler, task.workdir)
+            if jobs is not None:
+                jobs.look()
+            state = look(task, observer_of(task.workdir, jobs) if jobs is not None else None)
         except PsyrunError as error:  # the others are still of interest
             worst = max(worst, error.exit_code)
             reports.append({"schema_version": SCHEMA_VERSION, "task": name, "error": str(error)})
             if not as_json:
                 click.echo(f"{name}: {error}", err=True)
             continue
-        reports.append(report(state))
+        reports.append(report(state) | ({} if jobs is None else {"jobs": job_report(jobs)}))
         if not as_json:
             _print(state, reports[-1], verbose)
+            click.echo("".join(f"  {line}\n" for line in job_lines(jobs)) if jobs is not None else "", nl=False)
     if as_json:
         click.echo(json.dumps(reports, indent=1))
     elif not reports:

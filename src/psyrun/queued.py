@@ -1,0 +1,206 @@
+"""A run whose items are computed by jobs of a queue: it submits what is missing, and returns."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from psyrun.claims import HELD, OPEN
+from psyrun.errors import TaskError
+from psyrun.jobs import JobObserver, Jobs, counts, recipe_of, shown_ids
+from psyrun.nodes import broken_nodes
+from psyrun.parts import Failure
+from psyrun.plan import Indices, Mask, ranges_of
+from psyrun.record import by_code, read_parts
+from psyrun.retries import class_of
+from psyrun.run import Choices, Run, Step
+from psyrun.scheduler import Job, JobId, Queue
+from psyrun.scheduler.resources import n_rungs, resolved
+from psyrun.state import State
+from psyrun.submissions import COMMAND, Submission, read_submissions
+from psyrun.tasks import Task
+from psyrun.terms import JOB_TIME
+from psyrun.workdir import Workdir
+
+Group = list[int]
+"""First and last position, and rung of the ladders of resources."""
+
+
+def queue_of(task: Task) -> Queue | None:
+    """Return the queue that a task's jobs go to; None if its items are computed here."""
+    scheduler = task.scheduler
+    return scheduler if isinstance(scheduler, Queue) else None
+
+
+def run_of(task: Task, choices: Choices, worker: object) -> Run:
+    """Return a run of a task, of the kind that its scheduler asks for."""
+    queue = queue_of(task)
+    return QueuedRun(task, choices, queue) if queue is not None else Run(task, choices, worker)  # type: ignore[arg-type]
+
+
+class QueuedRun(Run):
+    """One command's work on one task, or that of a job that carries on.
+
+    Parameters
+    ----------
+    task : Task
+    choices : Choices
+    queue : Queue
+    cause : str
+        Why it submits, see `psyrun.submissions`.
+    """
+
+    def __init__(self, task: Task, choices: Choices, queue: Queue, cause: str = COMMAND):
+        super().__init__(task, choices)
+        self.queue = queue
+        self.jobs = Jobs(queue, self.workdir)
+        self._observer = JobObserver(self.jobs)
+        self._cause = cause
+        self.submitted: list[JobId] = []
+        self.told: list[str] = []
+
+    def prepare(self) -> None:
+        """Look where the task stands, and what the queue has of it; only what it has is noted.
+
+        Raises
+        ------
+        QueueError
+            It gives no answer. Nothing is submitted then: jobs may be there.
+        """
+        if self._choices.n_workers is not None:
+            raise TaskError(
+                f"{self.task.name}: -n is for runs on this machine; how many jobs {self.queue!r} gets is said by "
+                f"max_jobs in {self.task.path.name}, and how many items each runs at a time by pool_size"
+            )
+        self.jobs.settle()
+        self.jobs.ask()
+        super().prepare()
+        self.n_jobs = min(self.task.options["max_jobs"], self.n_chunks) if self.plans else 0
+        if self.joins:
+            self.n_jobs = sum(n for _, n in self._wanted())
+        if self.n_jobs:
+            self.queue.check_submission(self.job(0, self.n_jobs, "", ""))
+
+    def _n_workers(self) -> int:
+        return int(self.task.options["max_jobs"] * self.task.options["pool_size"])
+
+    def steps(self) -> list[Step]:
+        """Return the steps: split and one submission; or the merge, where nothing is left to compute."""
+        found = [Step("split", self.split, not self.plans)]
+        if self.n_jobs:
+            found.append(Step(f"process:0-{self.n_jobs - 1}" if self.n_jobs > 1 else "process:0", self.submit))
+        elif not self.works:
+            found.append(Step("merge", self.merge, not self.merges))
+        return found
+
+    def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[Group]]:
+        """Return work list, sizes and groups: items that need more than the others are chunks of their own."""
+        rungs = np.zeros(len(todo), dtype=np.int64)
+        top = n_rungs(self.task.options["scheduler_args"]) - 1
+        for item, failure in (state.placement.failures if state.placement is not None else {}).items():
+            rungs[item] = min(top, failure.rung + needs_more(failure))
+        ranges, sizes, groups, first = [np.empty((0, 2), np.int64)], [], [], 0
+        for rung in sorted(set(rungs[todo].tolist())):
+            some = todo & (rungs == rung)
+            ranges += [ranges_of(some & ~state.failed), ranges_of(some & state.failed)]
+            sizes += self._sizes(some)
+            groups.append([first, sum(sizes) - 1, rung])
+            first = sum(sizes)
+        return np.concatenate(ranges), sizes, groups
+
+    def _wanted(self) -> Iterator[tuple[Group, int]]:
+        """Yield groups of the plan, and how many jobs more there should be for them."""
+        plan = self._current()
+        claims = plan.claims()
+        tokens = [*claims.tokens(OPEN), *claims.tokens(HELD)]
+        for group in plan.groups:
+            first, last, _ = group
+            left = sum(first <= token.first <= last for token in tokens)
+            alive = len(self.jobs.alive(lambda s, first=first: s.uid == plan.uid and s.first == first))  # type: ignore[misc]
+            wanted = min(self.task.options["max_jobs"], left) - alive
+            if wanted > 0:
+                yield group, wanted
+
+    def submit(self) -> None:
+        """Give the jobs that the plan wants to the queue."""
+        plan = self._current()
+        for (first, last, rung), n in list(self._wanted()):
+            number = len(read_submissions(self.workdir, plan))
+            submission = Submission(
+                plan.id,
+                plan.uid,
+                number,
+                self._cause,
+                self.job(rung, n, plan.id, f"{plan.uid}-{number}"),
+                first,
+                last,
+                rung,
+                rows_on_record(self.workdir),
+                self.task.options["resubmit"],
+                recipe_of(self.queue),
+            )
+            jobs, told = self.jobs.submit(submission)
+            self.submitted += jobs
+            self.told += [told] if told else []
+        self.jobs.tidy()
+
+    def job(self, rung: int, n: int, plan: str, submission: str) -> Job:
+        """Return what is submitted, but for its token."""
+        options, name = self.task.options, f"psy-{self.task.name}"
+        resources = resolved(options["scheduler_args"], name, rung)
+        if options["pool_size"] > 1:
+            resources.setdefault("n_cpus", options["pool_size"])
+        python = str(Path(shutil.which(str(options["python"] or sys.executable)) or sys.executable).absolute())
+        words = ["--children", str(options["pool_size"]), "--submission", submission]
+        workdir = self.workdir.path.absolute()
+        nodes, told = broken_nodes(self.workdir)
+        self.told += [told] if told and submission else []
+        return Job(
+            name,
+            f"psy:{submission}",
+            (python, "-m", "psyrun.worker", *words, str(workdir), plan),
+            self.task.cwd.absolute(),
+            workdir / "log",
+            n,
+            resources,
+            tuple(options["prologue"]),
+            tuple(nodes),
+        )
+
+    def preview(self) -> str:
+        """Return what would be given to the queue."""
+        ids = self.workdir.plan_ids()
+        plan = self._plan.id if self.joins and self._plan is not None else f"{int(ids[-1] if ids else 0) + 1:04}"
+        return self.queue.preview(replace(self.job(0, self.n_jobs, plan, f"{plan}-0"), token="psy:..."))  # noqa: S106
+
+    def summary(self) -> str:
+        """Return what the queue has of the task after this command."""
+        name = self.task.name
+        lines = [f"{name}: {told}" for told in self.told]
+        if self.submitted:
+            n = len(self.submitted)
+            what = f"{n} jobs" if n > 1 else "1 job"
+            lines.append(f"{name}: submitted {what}: {shown_ids(job.id for job in self.submitted)}")
+        alive = self.jobs.alive()
+        if alive:
+            what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
+            lines.append(f"{name}: in the queue before: {shown_ids(job.id for job in alive)} ({what})")
+        if not self.submitted and not alive:
+            return "\n".join(lines)
+        commands = [self.task.command(word, name) for word in ("watch", "kill")]
+        return "\n".join([*lines, f"    to follow it: {commands[0]}; to end the jobs: {commands[1]}"])
+
+
+def needs_more(failure: Failure) -> bool:
+    """Whether an item failed because its job had too little memory or time."""
+    return class_of(failure.type) == "memory" or failure.type == JOB_TIME
+
+
+def rows_on_record(workdir: Workdir) -> int:
+    """Return how many rows there are, of any code."""
+    return sum(by_code(read_parts(workdir)).values())

@@ -119,7 +119,11 @@ def test_new_overwrites_nothing(project: Project) -> None:
         (GOOD.replace("[1, 2]", "[1, 2], y=[1]"), "x has 2, y has 1"),
         (GOOD.replace("Param(x=[1, 2])", "Param(x=[print])"), "parameter 'x'"),
         (GOOD.replace("Param(x=[1, 2])", "Param(x=[1]) * Param(x=[2])"), "both factors have x"),
-        (GOOD + "import psyrun\nscheduler = psyrun.Sqsub('w')\n", "does not submit jobs"),
+        (GOOD + "import psyrun\nscheduler = psyrun.Sqsub('w')\n", "takes no job without a time limit"),
+        (
+            GOOD + "import psyrun\nscheduler = psyrun.Sqsub('w')\nscheduler_args = {'timelimit': '10m'}\n",
+            "does not submit jobs",
+        ),
     ],
 )
 def test_mistakes_in_task_files(project: Project, text: str, told: str) -> None:

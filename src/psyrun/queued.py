@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from psyrun.claims import HELD, OPEN
 from psyrun.errors import TaskError
 from psyrun.jobs import JobObserver, Jobs, counts, recipe_of, shown_ids
+from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, ranges_of
@@ -27,6 +29,9 @@ from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
 from psyrun.workdir import Workdir
 
+if TYPE_CHECKING:
+    from psyrun.forecast import Forecast
+
 Group = list[int]
 """First and last position, and rung of the ladders of resources."""
 
@@ -37,10 +42,10 @@ def queue_of(task: Task) -> Queue | None:
     return scheduler if isinstance(scheduler, Queue) else None
 
 
-def run_of(task: Task, choices: Choices, worker: object) -> Run:
+def run_of(task: Task, choices: Choices, worker: LocalWorker | None = None) -> Run:
     """Return a run of a task, of the kind that its scheduler asks for."""
     queue = queue_of(task)
-    return QueuedRun(task, choices, queue) if queue is not None else Run(task, choices, worker)  # type: ignore[arg-type]
+    return QueuedRun(task, choices, queue) if queue is not None else Run(task, choices, worker)
 
 
 class QueuedRun(Run):
@@ -85,6 +90,13 @@ class QueuedRun(Run):
             self.n_jobs = sum(n for _, n in self._wanted())
         if self.n_jobs:
             self.queue.check_submission(self.job(0, self.n_jobs, "", ""))
+
+    def forecast(self) -> Forecast:
+        """Return what a run would do; nothing is written, and nobody asked."""
+        self.jobs.look()
+        found = super().forecast()
+        most = max(1, len(found.sizes)) * self.task.options["pool_size"]
+        return replace(found, n_workers=min(found.n_workers, most))
 
     def _n_workers(self) -> int:
         return int(self.task.options["max_jobs"] * self.task.options["pool_size"])
@@ -189,7 +201,7 @@ class QueuedRun(Run):
         alive = self.jobs.alive()
         if alive:
             what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
-            lines.append(f"{name}: in the queue before: {shown_ids(job.id for job in alive)} ({what})")
+            lines.append(f"{name}: in the queue: {shown_ids(job.id for job in alive)} ({what})")
         if not self.submitted and not alive:
             return "\n".join(lines)
         commands = [self.task.command(word, name) for word in ("watch", "kill")]

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from psyrun.arguments import number_of_workers, selecting
-from psyrun.run import Choices, Run
+from psyrun.queued import run_of
+from psyrun.run import Choices
 from psyrun.selection import Selection
 from psyrun.tasks import load_task
 
@@ -24,7 +25,7 @@ def command(taskdir: Path, names: tuple[str, ...], n_workers: int | None, as_jso
     forecasts = []
     for name in dict.fromkeys(names):
         choices = Choices(n_workers, selection=selection)
-        forecasts.append(Run(load_task(name, taskdir), choices).forecast())
+        forecasts.append(run_of(load_task(name, taskdir), choices).forecast())
     if as_json:
         click.echo(json.dumps([forecast.report() for forecast in forecasts], indent=1))
     else:

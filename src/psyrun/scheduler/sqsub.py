@@ -64,13 +64,6 @@ class Sqsub(Queue):
     def __repr__(self) -> str:
         return f"Sqsub({self.workdir!r})"
 
-    def n_workers(self) -> int:
-        """Raise: jobs cannot be submitted."""
-        raise TaskError(
-            "scheduler = Sqsub(...): this version of psyrun does not submit jobs. "
-            "Run on the cores of this machine instead: scheduler = psyrun.Multiprocessing()"
-        )
-
     def check(self, scheduler_args: Mapping[str, Any]) -> None:
         """Raise a TaskError for an argument that sqsub has no option for, a wrong value, or no time limit."""
         check(scheduler_args, TAKES, "Sqsub")

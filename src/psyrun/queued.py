@@ -82,6 +82,13 @@ class QueuedRun(Run):
                 f"{self.task.name}: -n is for runs on this machine; how many jobs {self.queue!r} gets is said by "
                 f"max_jobs in {self.task.path.name}, and how many items each runs at a time by pool_size"
             )
+        absent = [program for program in self.queue.programs if shutil.which(program) is None]
+        if absent and not self._choices.dry_run:
+            raise TaskError(
+                f"scheduler = {self.queue!r}: there is no {absent[0]} on this machine. Type it on a login node of the "
+                f"cluster, or have the items computed here: scheduler = psyrun.Multiprocessing() in "
+                f"{self.task.path.name}"
+            )
         self.jobs.settle()
         self.jobs.ask()
         super().prepare()

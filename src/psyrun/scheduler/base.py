@@ -146,9 +146,16 @@ class Scheduler(ABC):  # noqa: B024 - a queue has abstract methods
 
 
 class Queue(Scheduler):
-    """A scheduler that gives jobs to a queue. `submit`, `poll`, `cancel` are what one must write."""
+    """A scheduler that gives jobs to a queue. `submit`, `poll`, `cancel` are what one must write.
+
+    Attributes
+    ----------
+    programs : tuple of str
+        What must be on the PATH of who submits.
+    """
 
     local: ClassVar[bool] = False
+    programs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def submit(self, job: Job, number: int = 0) -> JobId:

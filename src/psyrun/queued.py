@@ -18,6 +18,7 @@ from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, ranges_of
+from psyrun.postmortem import record_ends
 from psyrun.record import by_code, read_parts
 from psyrun.retries import class_of
 from psyrun.run import Choices, Run, Step
@@ -107,6 +108,14 @@ class QueuedRun(Run):
 
     def _n_workers(self) -> int:
         return int(self.task.options["max_jobs"] * self.task.options["pool_size"])
+
+    def split(self) -> None:
+        """Put a plan in place; items that ended their job are told from what the queue says of it."""
+        n = record_ends(self.task, self.jobs)
+        if n:
+            more = self.task.command("status", self.task.name, "-v")
+            self.told.append(f"{n} items ended their job, for want of memory or time: {more}")
+        super().split()
 
     def steps(self) -> list[Step]:
         """Return the steps: split and one submission; or the merge, where nothing is left to compute."""

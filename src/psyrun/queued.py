@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psyrun.claims import HELD, OPEN
+from psyrun.collect import merge
 from psyrun.errors import TaskError
 from psyrun.jobs import JobObserver, Jobs, counts, recipe_of, shown_ids
 from psyrun.local import LocalWorker
@@ -24,7 +25,7 @@ from psyrun.retries import class_of
 from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, Queue
 from psyrun.scheduler.resources import n_rungs, resolved
-from psyrun.state import State
+from psyrun.state import State, lookup_of
 from psyrun.submissions import COMMAND, Submission, read_submissions
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
@@ -122,9 +123,13 @@ class QueuedRun(Run):
         found = [Step("split", self.split, not self.plans)]
         if self.n_jobs:
             found.append(Step(f"process:0-{self.n_jobs - 1}" if self.n_jobs > 1 else "process:0", self.submit))
-        elif not self.works:
+        elif not self.works or (self.plans and not self.n_chunks):
             found.append(Step("merge", self.merge, not self.merges))
         return found
+
+    def merge(self) -> None:
+        """Put the result in place; this waits for nobody."""
+        merge(self.workdir, self._current(), self.task, lookup_of(self.task))
 
     def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[Group]]:
         """Return work list, sizes and groups: items that need more than the others are chunks of their own."""

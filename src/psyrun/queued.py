@@ -181,6 +181,10 @@ class QueuedRun(Run):
             self.submitted += jobs
             self.told += [told] if told else []
         self.jobs.tidy()
+        if self.submitted and not (plan.claims().has(OPEN) or plan.claims().has(HELD)):
+            self.jobs.look_anew()  # the first ones were quick
+            cancelled = self.jobs.cancel_waiting(plan)
+            self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
 
     def job(self, rung: int, n: int, plan: str, submission: str) -> Job:
         """Return what is submitted, but for its token."""

@@ -33,6 +33,8 @@ from psyrun.shell import Answer, run_command
 from psyrun.units import shown_seconds
 
 TIMEOUT = 60.0
+SHORT_TIMEOUT = 10.0
+"""Seconds to wait for sbatch where it has taken some of the jobs: where it has no room for more, it waits by itself."""
 TRIES = 3
 PAUSES = (2.0, 4.0, 8.0)
 """Seconds before each look for jobs that may have been taken: Slurm may still be at it when sbatch has given up."""
@@ -129,7 +131,7 @@ class Slurm(Queue):
         command, text = sbatch_command(job, job.n), script(job)
         for _ in range(TRIES):
             try:
-                answer = _run(command, stdin=text)
+                answer = _run(command, text, SHORT_TIMEOUT if known else TIMEOUT)
             finally:
                 self._forget()
             array = submitted_id(answer.output) if answer.status == 0 else None
@@ -298,11 +300,11 @@ def _ask_for_jobs() -> str:
     return answer.output
 
 
-def _run(command: Sequence[str], stdin: str | None = None) -> Answer:
+def _run(command: Sequence[str], stdin: str | None = None, timeout: float | None = None) -> Answer:
     environment = {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_SCRUBBED)}
     if command[0] == "squeue":
         environment["SLURM_BITSTR_LEN"] = "0"  # or arrays are truncated
-    return run_command(command, timeout=TIMEOUT, stdin=stdin, environment=environment)
+    return run_command(command, timeout=timeout or TIMEOUT, stdin=stdin, environment=environment)
 
 
 def _said(answer: Answer) -> str:

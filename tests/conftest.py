@@ -47,8 +47,11 @@ def slurm() -> Iterator[SlurmCluster]:
     from slurmcluster import slurm_cluster
 
     with ExitStack() as stack:
+        problem = ""
         try:
             cluster = stack.enter_context(slurm_cluster())
         except RuntimeError as error:
-            pytest.fail(str(error), pytrace=False)
+            problem = str(error)
+        if problem:
+            pytest.fail(problem, pytrace=False)
         yield cluster

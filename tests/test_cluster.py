@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from slurmcluster import SlurmCluster
 
 pytestmark = pytest.mark.slurm

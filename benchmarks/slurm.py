@@ -3,7 +3,8 @@
     python benchmarks/slurm.py [--runs 5] [NAME...]
 
 Run it with the interpreter of an environment that psyrun is installed in; submitit is installed (from PyPI) into an
-environment of its own. It uses the cluster of SLURM_CONF, or else starts one of three nodes on this machine.
+environment of its own. It uses the cluster of SLURM_CONF, if no job of yours is in
+its queue, or else starts one of three nodes on this machine.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Bench:
         (root / "submitit.d").mkdir()
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, cwd=self.root, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -187,7 +188,10 @@ def main() -> None:
         if started:
             subprocess.run([SCRIPTS / "slurm-up", started], check=True)
             os.environ["SLURM_CONF"] = str(root / "slurm" / "slurm.conf")
-        compare(Bench(root), given.names or every, given.runs)
+        bench = Bench(root)
+        if bench.run("squeue", "-h", "--me"):  # all jobs are cancelled between runs
+            raise SystemExit("There are jobs of yours in the queue. Type when they are over, or without SLURM_CONF")
+        compare(bench, given.names or every, given.runs)
     finally:
         if started:
             subprocess.run([SCRIPTS / "slurm-down", started], check=True)

@@ -30,6 +30,7 @@ _MODULES = {
     "TableStore": "psyrun.store",
     "ImmediateRun": "psyrun.scheduler",
     "Multiprocessing": "psyrun.scheduler",
+    "Slurm": "psyrun.scheduler",
     "Sqsub": "psyrun.scheduler",
     "DistributeBackend": "psyrun.backend",
     "LoadBalancingBackend": "psyrun.backend",
@@ -52,6 +53,7 @@ __all__ = [
     "PickleStore",
     "Random",
     "Repeat",
+    "Slurm",
     "Sobol",
     "Sqsub",
     "TableStore",
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
     from psyrun.pspace import Param
     from psyrun.results import load
     from psyrun.sampling import Choice, LatinHypercube, Random, Repeat, Sobol
-    from psyrun.scheduler import ImmediateRun, Multiprocessing, Sqsub
+    from psyrun.scheduler import ImmediateRun, Multiprocessing, Slurm, Sqsub
     from psyrun.store import AutodetectStore, H5Store, NpzStore, PickleStore, TableStore
 
 

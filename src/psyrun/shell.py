@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,13 @@ class Answer:
 
 
 def run_command(
-    command: Sequence[str], cwd: Path | None = None, timeout: float = _TIMEOUT, stdin: str | None = None
+    command: Sequence[str],
+    cwd: Path | None = None,
+    timeout: float = _TIMEOUT,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Run a program, given as a list of words; no shell takes part.
+    """Run a program, given as a list of words; no shell takes part. Its environment is ours, or the one given.
 
     Examples
     --------
@@ -35,6 +39,7 @@ def run_command(
             cwd=cwd,
             timeout=timeout,
             input=stdin or "",
+            env=environment,
             capture_output=True,
             text=True,
             errors="backslashreplace",
@@ -42,6 +47,8 @@ def run_command(
         )
     except OSError as error:
         return Answer(127, "", str(error))
-    except subprocess.TimeoutExpired:
-        return Answer(124, "", f"{command[0]} gave no answer within {timeout:g} s")
+    except subprocess.TimeoutExpired as late:
+        # What it said until then may tell why it waits.
+        said = late.stderr.decode(errors="backslashreplace") if isinstance(late.stderr, bytes) else ""
+        return Answer(124, "", f"{said.rstrip()}\n{command[0]} gave no answer within {timeout:g} s".lstrip())
     return Answer(done.returncode, done.stdout, done.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
 from psyrun.scheduler.local import ImmediateRun, Multiprocessing, available_cores
+from psyrun.scheduler.slurm import Slurm
 from psyrun.scheduler.sqsub import Sqsub
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Queue",
     "QueueError",
     "Scheduler",
+    "Slurm",
     "Sqsub",
     "SubmitError",
     "available_cores",

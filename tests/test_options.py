@@ -122,7 +122,7 @@ WRONG: dict[str, list[Any]] = {
     "pool_size": [0, "all"],
     "store": ["npz", dict, None, ImmediateRun()],
     "backend": ["distribute", NpzStore(), int],
-    "scheduler": ["slurm", NpzStore, print],
+    "scheduler": [3, NpzStore, print],
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
     "timeout": ["", "10", "10 minutes", 0, -1, "0m", True, [600], float("inf")],
     "seed": [-1, 1.5, "1", True, None, 2**63],

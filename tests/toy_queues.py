@@ -150,6 +150,21 @@ class ComplainsOfWhatIsOver(ToyQueue):
         super().cancel(ids)
 
 
+class Remembers(ToyQueue):
+    """What it was told first."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, tuple[JobStatus, str]] | None = None
+
+    def poll(self, ids: Sequence[JobId], max_age: float = 0.0) -> dict[JobId, JobStatus]:
+        if self.told is None or not max_age:
+            self.told = super().rows()
+        return super().poll(ids)
+
+    def rows(self) -> dict[str, tuple[JobStatus, str]]:
+        return super().rows() if self.told is None else self.told
+
+
 class FindsAll(ToyQueue):
     """Whatever the token."""
 
@@ -195,6 +210,7 @@ FAILS: dict[type[Queue], str] = {
     CancelsByNumbers: "test_a_job_of_others_is_left_alone",
     CancelsAll: "test_cancel_ends_a_job_and_no_other",
     ComplainsOfWhatIsOver: "test_what_is_over_can_be_cancelled",
+    Remembers: "test_an_old_answer_hides_no_new_job",
     FindsAll: "test_a_token_finds_its_jobs",
     TakesAnything: "test_an_unknown_argument_is_an_error",
     ShowsByDoing: "test_a_preview_runs_nothing",

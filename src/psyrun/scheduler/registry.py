@@ -1,4 +1,4 @@
-"""Schedulers by name, so that a task file can say ``scheduler = 'sqsub'``; packages add others."""
+"""Schedulers by name, so that a task file can say ``scheduler = 'slurm'``; packages add others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from psyrun.errors import TaskError, text_of
 from psyrun.scheduler.base import Scheduler
 from psyrun.scheduler.local import ImmediateRun, Multiprocessing
+from psyrun.scheduler.slurm import Slurm
 from psyrun.scheduler.sqsub import Sqsub
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 GROUP = "psyrun.schedulers"
 """Entry points of other packages: a name, and a `Scheduler` class."""
 
-_OURS: dict[str, type[Scheduler]] = {"immediate": ImmediateRun, "multiprocessing": Multiprocessing, "sqsub": Sqsub}
+_OURS: dict[str, type[Scheduler]] = {
+    "immediate": ImmediateRun,
+    "multiprocessing": Multiprocessing,
+    "slurm": Slurm,
+    "sqsub": Sqsub,
+}
 
 
 def named(name: str) -> type[Scheduler]:

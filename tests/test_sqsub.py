@@ -179,12 +179,18 @@ def test_every_resource_has_its_option() -> None:
         ({"timelimit": "soon"}, r"scheduler_args\['timelimit'\] = 'soon'"),
         ({"timelimit": "1h", "memroy": "1G"}, "Sqsub takes no 'memroy'. Did you mean 'memory'"),
         ({"timelimit": "1h", "gpus": 1}, "Sqsub takes no 'gpus'"),
+        ({"timelimit": "1h", "extra": ["-omine.log"]}, "'-omine.log' is what psyrun sets itself"),
     ],
 )
 def test_what_sqsub_does_not_take_is_an_error(args: dict[str, object], told: str) -> None:
     """When the task is loaded."""
     with pytest.raises(TaskError, match=told):
         Sqsub("w").check(args)
+
+
+def test_the_tutorial_asks_for_what_is_taken() -> None:
+    """As psyrun 0.8 took it."""
+    Sqsub("/work/jgosmann/tcm").check({"timelimit": "10m", "memory": "512M", "n_cpus": 1, "n_nodes": 1})
 
 
 def test_a_job_without_a_time_limit_is_not_submitted(state: Path, tmp_path: Path) -> None:

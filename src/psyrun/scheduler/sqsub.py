@@ -48,6 +48,8 @@ _ROW = re.compile(r"\s*(\d+)\s+\S+\s+(\*?[A-Z]+)\s+(.*)")
 _SUMMARY = re.compile(r"\s*\d+ (CPUs total|reserved cpus)")
 _SUBMITTED = re.compile(r"submitted as jobid (\d+)")
 _AT_ONCE = 100
+# What psyrun tells sqsub itself; the rest has names of its own.
+_OURS = ("-j", "-o", "-e", "--idfile")
 
 
 class Sqsub(Queue):
@@ -82,6 +84,9 @@ class Sqsub(Queue):
                 "scheduler_args: Sqsub takes no job without a time limit. Say how long a job may run, such as "
                 "scheduler_args = {'timelimit': '10m'}"
             )
+        for word in scheduler_args.get("extra") or ():
+            if word.startswith(_OURS):
+                raise TaskError(f"scheduler_args['extra']: {word!r} is what psyrun sets itself. Leave it out")
 
     def submit(self, job: Job, number: int = 0) -> JobId:
         """Give one job to sqsub. See `Queue.submit`."""

@@ -61,6 +61,7 @@ class JobWorker:
     def run(self) -> int:
         """Work until nothing is left to claim, or the time is short; return the exit status."""
         _say(STARTED)
+        self._workdir.check_trust()
         adopt_orphans()
         while True:
             counters = shared_counters(self._n_children)

@@ -14,7 +14,7 @@ import numpy as np
 from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
 from psyrun.errors import TaskError
-from psyrun.jobs import JobObserver, Jobs, counts, recipe_of, shown_ids
+from psyrun.jobs import JobObserver, Jobs, job_lines, recipe_of, shown_ids
 from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
@@ -224,9 +224,7 @@ class QueuedRun(Run):
             what = f"{n} jobs" if n > 1 else "1 job"
             lines.append(f"{name}: submitted {what}: {shown_ids(job.id for job in self.submitted)}")
         alive = self.jobs.alive()
-        if alive:
-            what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
-            lines.append(f"{name}: in the queue: {shown_ids(job.id for job in alive)} ({what})")
+        lines += [f"{name}: {line}" for line in job_lines(self.jobs)]
         if not self.submitted and not alive:
             return "\n".join(lines)
         commands = [self.task.command(word, name) for word in ("watch", "kill")]

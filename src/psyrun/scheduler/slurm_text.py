@@ -59,6 +59,8 @@ def script(job: Job) -> str:
     text = "\n".join(lines) + "\n"
     if "\0" in text or "\r" in text:
         raise TaskError(f"job {job.name!r}: a script cannot have NUL or carriage return in it. Remove them: {text!r}")
+    if any(line.lstrip().startswith("#SBATCH") for line in job.prologue):
+        raise TaskError("Slurm reads #SBATCH lines only where a script begins. Put the options into scheduler_args")
     return text
 
 
@@ -114,7 +116,7 @@ def job_name(name: str) -> str:
     >>> job_name('a/b c:process')
     'a_b_c:process'
     """
-    return re.sub(r"[^\w.:+-]", "_", name, flags=re.ASCII)[:_MOST_OF_A_NAME]
+    return re.sub(r"[^\w.:+-]", "_", name, flags=re.ASCII)[:_MOST_OF_A_NAME] or "psyrun"
 
 
 def log_name(job_id: str) -> str:

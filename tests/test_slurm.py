@@ -285,7 +285,9 @@ def test_a_job_of_somebody_elses_token_is_not_ours(fake: Fake) -> None:
     taken = Slurm().submit_many(job(2, token="psy:foreign"))
     ours = [JobId(id_.id, TOKEN) for id_ in taken]
     assert states(Slurm(), ours) == [JobState.GONE, JobState.GONE]
+    assert states(Slurm(), [*ours, *taken])[:2] == [JobState.GONE, JobState.GONE]
     Slurm().cancel(ours)
+    Slurm().cancel([*ours, JobId("99_0", "psy:foreign")])
     assert fake.calls("scancel") == []
     assert Slurm().find(TOKEN) == []
     assert states(Slurm(), taken) == [JobState.QUEUED, JobState.QUEUED]

@@ -127,6 +127,15 @@ def test_the_log_tells_job_and_node(tmp_path: Path) -> None:
     assert first.endswith("prologue\n")
 
 
+def test_a_signal_that_comes_too_early(tmp_path: Path) -> None:
+    """Slurm may send it up to a minute before it should: neither the prologue nor a Python that starts ends of it."""
+    tell = "import os, signal; os.kill(os.getpid(), signal.SIGUSR1); print('lives')"
+    limited = replace(PLAIN, directory=tmp_path, command=(sys.executable, "-c", tell), resources={"timelimit": 60})
+    assert run_script(replace(limited, prologue=("kill -USR1 $$",))).stdout.endswith("lives\n")
+    assert "--signal=B:USR1@30" in sbatch_command(limited, 1)
+    assert "--signal=B:USR1@60" in sbatch_command(replace(limited, resources={"timelimit": 600}), 1)
+
+
 def test_a_directory_that_is_missing_on_the_node(tmp_path: Path) -> None:
     """Slurm would run the job elsewhere."""
     done = run_script(replace(PLAIN, directory=tmp_path / "gone", command=("/bin/echo", "ran")))

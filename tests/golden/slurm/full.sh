@@ -1,6 +1,7 @@
 #!/bin/bash -l
 PSYRUN_JOB="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 export PSYRUN_JOB
+trap '' USR1
 echo "psyrun: job $PSYRUN_JOB on node ${SLURMD_NODENAME:-$(hostname)}"
 module load python/3.11
 source '/opt/my env/bin/activate'

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import psyrun
-from fakes.slurm import Fake
+from fakes.slurm import POLICY, Fake
 from psyrun.errors import TaskError
 from psyrun.scheduler import Job, JobId, JobState, QueueError, Slurm, SubmitError, slurm, slurm_programs
 
@@ -124,6 +124,27 @@ def test_a_silent_squeue_is_asked_again(fake: Fake) -> None:
     assert len(fake.calls("sbatch")) == 1
 
 
+def test_the_last_look_tells(fake: Fake) -> None:
+    """What was not known at first is known when squeue answers again: the jobs are not there."""
+    fake.set(moods=[["sbatch", "time out"], ["squeue", "down"]])
+    assert len(Slurm().submit_many(job(2))) == 2
+    assert len(fake.calls("sbatch")) == 2
+
+
+def test_jobs_that_are_found_ended_as_a_whole(fake: Fake) -> None:
+    """Slurm lists only their array."""
+    fake.set(moods=[["sbatch", "accept, time out"], ["squeue", "as a whole"]])
+    assert Slurm().submit_many(job(2)) == ids("17_0", "17_1")
+
+
+def test_jobs_that_are_found_when_fewer_are_tried(fake: Fake) -> None:
+    """All of the array that turned up are taken."""
+    moods = ["accept late, time out 3", f"refuse: {POLICY}", "time out"]
+    fake.set(moods=[["sbatch", mood] for mood in moods])
+    assert Slurm().submit_many(job(4)) == ids("17_0", "17_1", "17_2", "17_3")
+    assert len(fake.calls("sbatch")) == 3
+
+
 def test_a_refusal_is_one(fake: Fake) -> None:
     """It is not tried again, and says what Slurm said."""
     fake.set(moods=[["sbatch", "refuse: Invalid feature specification"]])
@@ -173,8 +194,9 @@ def test_more_jobs_than_an_array_may_have(fake: Fake) -> None:
 
 def test_a_part_that_is_lost_between_others(fake: Fake) -> None:
     """An array of the same token that is known already is not taken for it; and what was taken is told."""
-    fake.set(size=3, moods=[["sbatch", ""], ["sbatch", "accept, time out"]])
-    assert {id_.id[:2] for id_ in Slurm().submit_many(job(9))} == {"17", "18", "19"}
+    fake.set(size=3, moods=[["sbatch", ""], ["sbatch", "accept, time out"], ["sbatch", "time out"]])
+    assert Slurm().submit_many(job(9)) == ids(*(f"{array}_{n}" for array in (17, 18, 19) for n in range(3)))
+    assert len(fake.calls("sbatch")) == 4
     fake.set(moods=[["sbatch", ""], ["sbatch", "refuse: Invalid account"]])
     with pytest.raises(SubmitError) as told:
         Slurm().submit_many(job(6))
@@ -329,7 +351,7 @@ def test_an_answer_is_dropped_when_something_is_submitted_or_cancelled(fake: Fak
 
 
 def test_an_answer_that_was_asked_for_before_a_job_and_comes_after_it(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two commands at once: the slow listing of one is not kept for the other."""
     taken: list[JobId] = []
@@ -337,7 +359,7 @@ def test_an_answer_that_was_asked_for_before_a_job_and_comes_after_it(
 
     def slow() -> str:
         answer = ask()
-        taken.extend(Slurm().submit_many(job(1)))
+        taken.extend(a_while_ago(tmp_path))
         return answer
 
     monkeypatch.setattr("psyrun.scheduler.slurm.list_jobs", slow)
@@ -352,19 +374,37 @@ def kept(tmp_path: Path) -> Path:
     return file
 
 
+def make_older(tmp_path: Path, seconds: float) -> None:
+    """Have the last listing be of so many seconds ago, and what was changed before it a second older."""
+    changed = kept(tmp_path).with_name(f"{kept(tmp_path).name}.changed")
+    for file, age in ((kept(tmp_path), seconds), (changed, seconds + 1)):
+        os.utime(file, (time.time() - age, time.time() - age))
+
+
+def test_an_answer_has_the_age_that_it_had(fake: Fake, tmp_path: Path) -> None:
+    """Also in the command that found it."""
+    queue, taken = Slurm(), a_while_ago(tmp_path)
+    states(Slurm(), taken)
+    make_older(tmp_path, 20)
+    states(queue, taken, 30)
+    assert len(fake.calls("squeue")) == 1
+    states(queue, taken, 10)
+    assert len(fake.calls("squeue")) == 2
+
+
 def test_whose_answers_are_trusted(fake: Fake, tmp_path: Path) -> None:
     """Not those of the future, and not those that others can write; and others can read none."""
     taken = a_while_ago(tmp_path)
     states(Slurm(), taken, 30)
     assert kept(tmp_path).stat().st_mode & 0o777 == 0o600
     assert kept(tmp_path).parent.stat().st_mode & 0o777 == 0o700
-    os.utime(kept(tmp_path), (time.time() + 100, time.time() + 100))
+    make_older(tmp_path, -100)
     states(Slurm(), taken, 30)
     assert len(fake.calls("squeue")) == 2
     kept(tmp_path).chmod(0o666)
     states(Slurm(), taken, 30)
     assert len(fake.calls("squeue")) == 3
-    os.utime(kept(tmp_path), (time.time() - 31, time.time() - 31))
+    make_older(tmp_path, 31)
     states(Slurm(), taken, 30)
     assert len(fake.calls("squeue")) == 4
 

@@ -144,6 +144,8 @@ def squeue(state: dict[str, Any], words: list[str], mood: str) -> int:
             ids = [f"{job['array']}_{number}" for number in numbers]
             if word == "PENDING" and len(numbers) > 1:
                 ids = [f"{job['array']}_[{','.join(numbers)}%3]"]
+            if mood == "as a whole":
+                ids = [job["array"]]
             if mood == "truncate":
                 ids = [f"{job['array']}_[0,1,...,2"]
             for id_ in ids:

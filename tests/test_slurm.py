@@ -133,7 +133,7 @@ def test_the_last_look_tells(fake: Fake) -> None:
 
 def test_jobs_that_are_found_ended_as_a_whole(fake: Fake) -> None:
     """Slurm lists only their array."""
-    fake.set(moods=[["sbatch", "accept, time out"], ["squeue", "as a whole"]])
+    fake.set(moods=[["sbatch", "accept, time out"], *[["squeue", "as a whole"]] * 3])
     assert Slurm().submit_many(job(2)) == ids("17_0", "17_1")
 
 

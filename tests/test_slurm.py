@@ -81,7 +81,7 @@ def test_jobs_that_were_taken_without_a_word_are_not_submitted_again(fake: Fake,
 
 def test_a_program_that_hangs_after_it_gave_the_jobs(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped, and the jobs are found."""
-    monkeypatch.setattr(slurm_programs, "TIMEOUT", 1.0)
+    monkeypatch.setattr(slurm_programs, "TIMEOUT", 2.0)
     fake.set(moods=[["sbatch", "accept, hang"]])
     assert len(Slurm().submit_many(job(3))) == 3
     assert len(fake.calls("sbatch")) == 1

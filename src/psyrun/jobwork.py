@@ -23,7 +23,7 @@ from psyrun.run import Choices
 from psyrun.scheduler import Job, JobState
 from psyrun.scheduler.resources import n_rungs
 from psyrun.state import held_tokens, look, lookup_of
-from psyrun.submissions import CONTINUED, RETRIED, Submission, read_submission, read_submissions
+from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submission, read_submissions
 from psyrun.supervisor import Supervisor
 from psyrun.tasks import Task
 from psyrun.terms import Deadline
@@ -157,7 +157,7 @@ class JobWorker:
             n = sum(group[0] <= token.first <= group[1] for token in left)
             before = next((s for s in reversed(mine) if s.first == group[0]), last)
             if n:
-                self._submit_again(before, len(read_submissions(self._workdir, self._plan)), n, n_rows)
+                self._submit_again(before, next_number(self._workdir, self._plan), n, n_rows)
 
     def _others(self) -> bool:
         """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""

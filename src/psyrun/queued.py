@@ -26,7 +26,7 @@ from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, Queue
 from psyrun.scheduler.resources import n_rungs, resolved
 from psyrun.state import State, lookup_of
-from psyrun.submissions import COMMAND, Submission, read_submissions
+from psyrun.submissions import COMMAND, Submission, next_number
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
 from psyrun.workdir import Workdir
@@ -162,8 +162,11 @@ class QueuedRun(Run):
     def submit(self) -> None:
         """Give the jobs that the plan wants to the queue."""
         plan = self._current()
-        for (first, last, rung), n in list(self._wanted()):
-            number = len(read_submissions(self.workdir, plan))
+        # Counted before it is asked what is there: of two commands that see the same, one gets the number.
+        begin = next_number(self.workdir, plan)
+        self.jobs.settle()
+        self.jobs.ask()
+        for number, ((first, last, rung), n) in enumerate(list(self._wanted()), begin):
             submission = Submission(
                 plan.id,
                 plan.uid,

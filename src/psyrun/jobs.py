@@ -12,7 +12,7 @@ from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
 from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
-from psyrun.submissions import Submission, read_submissions
+from psyrun.submissions import Submission, read_submissions, was_over
 from psyrun.workdir import Workdir
 
 MAX_AGE = 30.0
@@ -121,6 +121,8 @@ class Jobs:
 
     def is_over(self, job: JobId) -> bool:
         """Whether the queue answered, and the job has ended."""
+        if was_over(self.workdir, job.token):
+            return True
         known = {job for submission in self.submissions for job in submission.ids or ()}
         return not self.trouble and job in known and self.status(job).state.over
 

@@ -15,7 +15,7 @@ from psyrun.errors import TaskError
 from psyrun.scheduler import resources
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
 from psyrun.scheduler.cache import Cache
-from psyrun.scheduler.slurm_programs import TIMEOUT, list_jobs, run, said, world
+from psyrun.scheduler.slurm_programs import list_jobs, run, said, world
 from psyrun.scheduler.slurm_text import compressed, elements, sbatch_command, script
 from psyrun.scheduler.slurm_words import (
     Listing,
@@ -29,8 +29,6 @@ from psyrun.scheduler.slurm_words import (
     too_long,
 )
 
-SHORT_TIMEOUT = 10.0
-"""Seconds to wait for sbatch where it has taken some of the jobs: where it has no room for more, it waits by itself."""
 TRIES = 3
 PAUSES = (2.0, 4.0, 8.0)
 """Seconds before each look for jobs that may have been taken: Slurm may still be at it when sbatch has given up."""
@@ -125,7 +123,7 @@ class Slurm(Queue):
         command, text = sbatch_command(job, job.n), script(job)
         for _ in range(TRIES):
             try:
-                answer = run(command, text, SHORT_TIMEOUT if known else TIMEOUT)
+                answer = run(command, text)
             finally:
                 self._forget()
             array = submitted_id(answer.output) if answer.status == 0 else None

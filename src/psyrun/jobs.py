@@ -152,15 +152,11 @@ class Jobs:
         return False
 
     def cancel_waiting(self, plan: Plan) -> list[JobId]:
-        """Take jobs of a plan that did not start from the queue; return which."""
-        waiting = [
-            job
-            for job, status in self.alive(lambda submission: submission.uid == plan.uid).items()
-            if status.state in (JobState.QUEUED, JobState.HELD) and not self.trouble
-        ]
-        if waiting:
-            self.queue.cancel(waiting)
-        return waiting
+        """Take jobs of a plan that did not start from the queue, as far as it is known of them; return which."""
+        alive = self.alive(lambda submission: submission.uid == plan.uid)
+        if self.trouble or all(status.state is JobState.RUNNING for status in alive.values()):
+            return []
+        return self.queue.cancel_waiting(list(alive))
 
     def tidy(self) -> None:
         """Note which submissions are over, so that they are not asked for again."""

@@ -114,11 +114,11 @@ class JobWorker:
             if not self._go_on():
                 self._merge(newest, newest.task())
         elif self._is_first("merging"):
-            self._jobs.look_anew()
-            self._cancel_the_rest()
             task = newest.task()
             if not (goes_on and self._climb(task)):
                 self._merge(newest, task)
+            self._jobs.look_anew()
+            self._cancel_the_rest()
         else:  # it came late; what was submitted after the merge is not of use either
             self._cancel_the_rest()
 

@@ -15,10 +15,11 @@ from psyrun.errors import TaskError
 from psyrun.scheduler import resources
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
 from psyrun.scheduler.cache import Cache
-from psyrun.scheduler.slurm_programs import list_jobs, run, said, world
+from psyrun.scheduler.slurm_programs import TIMEOUT, list_jobs, run, said, world
 from psyrun.scheduler.slurm_text import compressed, elements, sbatch_command, script
 from psyrun.scheduler.slurm_words import (
     Listing,
+    is_gone,
     is_limit,
     is_unsure,
     listing,
@@ -260,7 +261,16 @@ class Slurm(Queue):
 
     def cancel(self, ids: Sequence[JobId]) -> None:
         """End jobs that are ours and not over, by one command."""
-        listed = self._list(0)
+        self._cancel(ids)
+
+    def cancel_waiting(self, ids: Sequence[JobId]) -> list[JobId]:
+        """End those of our jobs that did not start, also if one does between the listing and its end."""
+        waiting = [id_ for id_, status in self.poll(ids).items() if status.state in (JobState.QUEUED, JobState.HELD)]
+        self._cancel(waiting, "--state=PENDING", max_age=TIMEOUT)  # what poll was told is still there
+        return waiting
+
+    def _cancel(self, ids: Sequence[JobId], *options: str, max_age: float = 0.0) -> None:
+        listed = self._list(max_age)
         known = listed.of({id_.token for id_ in ids})
         alive: dict[str, set[str]] = defaultdict(set)
         for name, (_, status) in known.items():
@@ -276,10 +286,10 @@ class Slurm(Queue):
         if not words:
             return
         try:
-            answer = run(["scancel", *words])
+            answer = run(["scancel", *options, *words])
         finally:
             self._forget()
-        if answer.status != 0:
+        if answer.status != 0 and not all(map(is_gone, answer.errors.splitlines())):
             raise QueueError(f"scancel {' '.join(words)}: {said(answer)}. Type the command again later")
 
 

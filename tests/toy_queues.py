@@ -141,6 +141,14 @@ class CancelsAll(ToyQueue):
             run_command(["sqkill", number])
 
 
+class TakesAllForWaiting(ToyQueue):
+    """What was submitted and is not over."""
+
+    def cancel_waiting(self, ids: Sequence[JobId]) -> list[JobId]:
+        self.cancel(ids)
+        return list(ids)
+
+
 class ComplainsOfWhatIsOver(ToyQueue):
     """As if it had to be there."""
 
@@ -208,6 +216,7 @@ FAILS: dict[type[Queue], str] = {
     KnowsNoEnd: "test_a_job_that_fails_is_over",
     GoesByNumbers: "test_all_are_asked_at_once",
     CancelsByNumbers: "test_a_job_of_others_is_left_alone",
+    TakesAllForWaiting: "test_what_runs_is_not_taken_for_what_waits",
     CancelsAll: "test_cancel_ends_a_job_and_no_other",
     ComplainsOfWhatIsOver: "test_what_is_over_can_be_cancelled",
     Remembers: "test_an_old_answer_hides_no_new_job",

@@ -11,7 +11,7 @@ from typing import Any
 from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import TemporaryError
 from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
-from psyrun.submissions import Submission, read_submissions
+from psyrun.submissions import Submission, is_noted_as_over, read_submissions
 from psyrun.workdir import Workdir
 
 MAX_AGE = 30.0
@@ -111,7 +111,9 @@ class Jobs:
         return found
 
     def is_over(self, job: JobId) -> bool:
-        """Whether the queue answered, and the job has ended."""
+        """Whether the queue said that the job has ended, now or to an earlier command."""
+        if is_noted_as_over(self.workdir, job.token):
+            return True
         known = {job for submission in self.submissions for job in submission.ids or ()}
         return not self.trouble and job in known and self.status(job).state.over
 

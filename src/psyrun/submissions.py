@@ -139,6 +139,12 @@ def _ids(path: Path, token: str) -> list[JobId] | None:
         return None
 
 
+def is_noted_as_over(workdir: Workdir, token: str) -> bool:
+    """Whether it is noted that no job with a token is left."""
+    name = Path(token.removeprefix("psy:")).name
+    return bool(name) and (workdir.submissions / name / _OVER).exists()
+
+
 def next_number(workdir: Workdir, plan: Plan) -> int:
     """Return the number of the next submission of a plan: what cannot be read has one, too."""
     used = [-1]

@@ -20,7 +20,7 @@ from psyrun.plan import Plan
 from psyrun.processes import adopt_orphans, end_orphans
 from psyrun.queued import QueuedRun, needs_more, queue_of, rows_on_record
 from psyrun.run import Choices
-from psyrun.scheduler import Job, JobState
+from psyrun.scheduler import Job, JobState, QueueError
 from psyrun.scheduler.resources import n_rungs
 from psyrun.state import look, lookup_of
 from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submission, read_submissions
@@ -100,20 +100,41 @@ class JobWorker:
     def _see_to_the_rest(self, goes_on: bool) -> None:
         """Merge when all is done, or go on with new jobs if the time of these was short; others may still be at it."""
         claims = self._plan.claims()
-        if claims.tokens(HELD) or self._workdir.plan_ids()[-1:] != [self._plan.id]:
+        newest = self._workdir.plan_ids()[-1:]
+        held = claims.tokens(HELD)
+        if held:
+            self._jobs.look()
+        left = [token for token in held if self._observer.left_by_queue(token.worker)]
+        if len(left) < len(held) or not newest:
             return
-        if goes_on and claims.tokens(OPEN):
-            self._go_on()
+        if newest != [self._plan.id]:
+            self._merge_newer(self._newest())
+            return
+        left += claims.tokens(OPEN)
+        if goes_on and left:
+            self._go_on(left)
             return
         try:
             (self._plan.path / "merging").touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             return  # another worker was the last one, too
         self._cancel_the_rest()
-        task = self._plan.task()
-        if not (goes_on and self._climb(task)):
-            merge(self._workdir, self._plan, task, lookup_of(task))
-            _say("merged")
+        if not (goes_on and self._climb(self._plan.task())):
+            self._merge(self._newest())  # a plan of the climb, where its jobs were not taken
+
+    def _newest(self) -> Plan:
+        return Plan.read(self._workdir.plans / self._workdir.plan_ids()[-1])
+
+    def _merge(self, plan: Plan) -> None:
+        task = plan.task()
+        merge(self._workdir, plan, task, lookup_of(task))
+        _say("merged")
+
+    def _merge_newer(self, newest: Plan) -> None:
+        """Merge for a plan whose own workers are gone; if there is work of it left, they see to it."""
+        claims = newest.claims()
+        if not claims.tokens(OPEN) and not claims.tokens(HELD):
+            self._merge(newest)
 
     def _cancel_the_rest(self) -> None:
         """Take jobs of the plan that did not start from the queue: they would find nothing to do."""
@@ -123,11 +144,16 @@ class JobWorker:
             for job, status in self._jobs.alive(lambda s: s.uid == self._plan.uid).items()
             if status.state in (JobState.QUEUED, JobState.HELD) and not self._jobs.trouble
         ]
-        if waiting:
+        if not waiting:
+            return
+        told = f"nothing is left for jobs {shown_ids(job.id for job in waiting)}"
+        try:
             self._jobs.queue.cancel(waiting)
-            _say(f"nothing is left for jobs {shown_ids(job.id for job in waiting)}; cancelled")
+            _say(f"{told}; cancelled")
+        except QueueError as error:  # they will find that out
+            _say(f"{told}; they cannot be cancelled: {error}")
 
-    def _go_on(self) -> None:
+    def _go_on(self, left: list[Token]) -> None:
         """Submit again what is left, if there was progress and the task allows it."""
         mine = read_submissions(self._workdir, self._plan)
         last = mine[-1]
@@ -138,18 +164,22 @@ class JobWorker:
         if n_rows <= last.n_rows:
             _say("the time is over, and no item was finished since the last submission")
             return
+        # Counted before it is asked what is there: of two workers that see the same, one gets the number.
+        number = next_number(self._workdir, self._plan)
         self._ask_anew()
         if self._others():
             return
-        left = self._plan.claims().tokens(OPEN)
         for group in self._plan.groups:
             n = sum(group[0] <= token.first <= group[1] for token in left)
             before = next((s for s in reversed(mine) if s.first == group[0]), last)
             if n:
-                self._submit_again(before, next_number(self._workdir, self._plan), n, n_rows)
+                self._submit_again(before, number, n, n_rows)
+                number += 1
 
     def _others(self) -> bool:
         """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""
+        if any(s.uid == self._plan.uid and s.ids is None for s in self._jobs.submissions):
+            return True  # somebody is just submitting
         alive = self._jobs.alive(lambda s: s.uid == self._plan.uid)
         waiting = any(status.state is not JobState.RUNNING for job, status in alive.items() if job.id != self._job)
         return waiting or any(self._is_at_work(worker) for worker in beating(self._workdir))
@@ -170,6 +200,13 @@ class JobWorker:
 
         The last of these jobs merges. Returns whether there are any.
         """
+        try:
+            return self._climbed(task)
+        except PsyrunError as error:  # such as where machines that compute may not submit
+            _say(f"items that had too little memory or time wait for the next psy-doit {task.name}: {error}")
+            return False
+
+    def _climbed(self, task: Task) -> bool:
         queue = queue_of(task)
         top = n_rungs(task.options["scheduler_args"]) - 1
         if queue is None or not top:
@@ -179,7 +216,7 @@ class JobWorker:
         items = [item for item, failure in failures.items() if needs_more(failure) and failure.rung < top]
         if not items:
             return False
-        run = QueuedRun(task, Choices(), queue, RETRIED)
+        run = QueuedRun(task, Choices(confirm=lambda _: True), queue, RETRIED)
         run.prepare()
         run.chosen = np.isin(np.arange(len(state.done)), items)
         run.split()
@@ -190,6 +227,7 @@ class JobWorker:
     def _ask_anew(self) -> None:
         self._jobs = Jobs(self._jobs.queue, self._workdir)
         self._jobs.look()
+        self._observer = JobObserver(self._jobs, ttl_seconds() / _LEFT_TO_GONE)
 
 
 def _renamed(job: Job, before: str, name: str, n: int) -> Job:

@@ -187,6 +187,20 @@ class QueueProject(Project):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def elsewhere(self, job: int) -> None:
+        """Stop the process of a job, and have its heartbeat say that it runs on another machine."""
+        pid = self.job_pid(job)
+        beats = self.path / "psy-work/t/beat"
+
+        def found() -> list[Path]:
+            return [p for p in beats.glob("[0-9a-f]*") if json.loads(p.read_text()).get("job") == str(job)]
+
+        until(found)
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        (beat,) = found()
+        beat.write_text(json.dumps(json.loads(beat.read_text()) | {"host": "another", "boot": "another"}))
+
     def close(self) -> None:
         """End everything."""
         (self.queue / "slots").write_text("0")

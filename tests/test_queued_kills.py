@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -99,7 +98,7 @@ class TestKills:
         project.run("t", PSYRUN_TTL="600")
         at_work(project)
         for job in project.jobs("R"):
-            elsewhere(project, job)
+            project.elsewhere(job)
         project.kill_jobs()
         project.wait_ended()
         project.open_gate()
@@ -111,26 +110,13 @@ class TestKills:
         project.run("t", PSYRUN_TTL="12")
         at_work(project)
         job = project.jobs("R")[0]
-        elsewhere(project, job)
+        project.elsewhere(job)
         project.kill_jobs([job])
         until(lambda: job not in project.jobs("R"))
         project.open_gate()
         project.wait_ended()
         assert_complete(project, 8)
         assert sorted(project.started().values()) == [1, 1, 1, 1, 1, 1, 1, 2]
-
-
-def elsewhere(project: QueueProject, job: int) -> None:
-    """Stop the processes of a job, and have its heartbeat say that it runs on another machine."""
-    pid = project.job_pid(job)
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
-    (beat,) = [
-        path
-        for path in (project.path / "psy-work/t/beat").iterdir()
-        if not path.name.startswith(".") and json.loads(path.read_text())["job"] == str(job)
-    ]
-    beat.write_text(json.dumps(json.loads(beat.read_text()) | {"host": "another", "boot": "another"}))
 
 
 class TestCancelled:

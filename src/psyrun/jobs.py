@@ -12,7 +12,7 @@ from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
 from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
-from psyrun.submissions import Submission, read_submissions, was_over
+from psyrun.submissions import Submission, is_noted_as_over, read_submissions
 from psyrun.workdir import Workdir
 
 MAX_AGE = 30.0
@@ -120,8 +120,8 @@ class Jobs:
         return found
 
     def is_over(self, job: JobId) -> bool:
-        """Whether the queue answered, and the job has ended."""
-        if was_over(self.workdir, job.token):
+        """Whether the queue said that the job has ended, now or to an earlier command."""
+        if is_noted_as_over(self.workdir, job.token):
             return True
         known = {job for submission in self.submissions for job in submission.ids or ()}
         return not self.trouble and job in known and self.status(job).state.over

@@ -139,6 +139,12 @@ def _ids(path: Path, token: str) -> list[JobId] | None:
         return None
 
 
+def is_noted_as_over(workdir: Workdir, token: str) -> bool:
+    """Whether it is noted that no job with a token is left."""
+    name = Path(token.removeprefix("psy:")).name
+    return bool(name) and (workdir.submissions / name / _OVER).exists()
+
+
 def next_number(workdir: Workdir, plan: Plan) -> int:
     """Return the number of the next submission of a plan: what cannot be read has one, too."""
     used = [-1]
@@ -163,8 +169,3 @@ def read_submissions(workdir: Workdir, plan: Plan | None = None) -> list[Submiss
             with suppress(TemporaryError):  # a foreign file, or one that was damaged: then its jobs end by themselves
                 found.append(read_submission(workdir, name))
     return sorted(found, key=lambda submission: (submission.plan, submission.number))
-
-
-def was_over(workdir: Workdir, token: str) -> bool:
-    """Whether it was noted that no job of a submission is left."""
-    return token != "" and (workdir.submissions / token.removeprefix("psy:") / _OVER).exists()

@@ -1,0 +1,185 @@
+"""What the last worker of a plan sees to: the merge, new jobs for what is left, jobs that would find nothing to do."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import click
+import numpy as np
+
+from psyrun.activity import beating
+from psyrun.claims import HELD, OPEN, Process, Token
+from psyrun.collect import merge
+from psyrun.errors import PsyrunError
+from psyrun.jobs import JobObserver, Jobs, shown_ids
+from psyrun.plan import Plan
+from psyrun.queued import QueuedRun, needs_more, queue_of, rows_on_record
+from psyrun.run import Choices
+from psyrun.scheduler import Job, JobState, QueueError
+from psyrun.scheduler.resources import n_rungs
+from psyrun.state import held_tokens, look, lookup_of
+from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submissions
+from psyrun.tasks import Task
+from psyrun.workdir import Workdir
+
+
+def say(line: str) -> None:
+    """Write a line into the log of the job."""
+    with suppress(OSError):
+        click.echo(f"psyrun: {line}", err=True)
+
+
+class LastWorker:
+    """A worker that found nothing more to claim, or has no time left, and may be the last one.
+
+    Parameters
+    ----------
+    workdir : Workdir
+    plan : Plan
+    job : str
+        The id of its job.
+    jobs : Jobs
+    observer : JobObserver
+    """
+
+    def __init__(self, workdir: Workdir, plan: Plan, job: str, jobs: Jobs, observer: JobObserver):
+        self._workdir = workdir
+        self._plan = plan
+        self._job = job
+        self._jobs = jobs
+        self._observer = observer
+
+    def see_to_the_rest(self, goes_on: bool) -> None:
+        """Merge when all is done, or go on with new jobs if the time of these was short; others may still be at it.
+
+        Parameters
+        ----------
+        goes_on : bool
+            Whether to compute what is left: not where items fail alike.
+        """
+        self._jobs.look()
+        held = held_tokens(self._workdir, self._observer)
+        if not all(self._observer.left_by_queue(token.worker) for _, token in held):
+            return
+        newest = self._newest()
+        claims = newest.claims()
+        left = [*claims.tokens(OPEN), *claims.tokens(HELD)]
+        if newest.id != self._plan.id:  # its own jobs see to it; but they may have merged before this one ended
+            if not left:
+                self._merge(newest)
+        elif goes_on and left:
+            if not self._is_seen_to(left):
+                self._merge(newest)
+        else:
+            if self._is_first():
+                self._climb_or_merge(goes_on)
+                self._jobs.look_anew()
+            self._cancel_the_rest()  # of what was submitted after the merge, too
+
+    def _newest(self) -> Plan:
+        return Plan.read(self._workdir.plans / self._workdir.plan_ids()[-1])
+
+    def _is_first(self) -> bool:
+        """Whether no other worker was the last one, too."""
+        try:
+            (self._plan.path / "merging").touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def _merge(self, plan: Plan) -> None:
+        task = plan.task()
+        merge(self._workdir, plan, task, lookup_of(task))
+        say("merged")
+
+    def _cancel_the_rest(self) -> None:
+        """Take jobs of the plan that did not start from the queue: they would find nothing to do."""
+        try:
+            cancelled = self._jobs.cancel_waiting(self._plan)
+        except QueueError as error:  # they will find that out
+            say(f"jobs for which nothing is left cannot be cancelled: {error}")
+            return
+        if cancelled:
+            say(f"nothing is left for jobs {shown_ids(job.id for job in cancelled)}; cancelled")
+
+    # When time is over
+
+    def _is_seen_to(self, left: list[Token]) -> bool:
+        """Submit again what is left, if there was progress and the task allows it; return whether anybody is at it."""
+        mine = read_submissions(self._workdir, self._plan)
+        last = mine[-1]
+        # Counted before it is asked what is there: of two workers that see the same, one gets the number.
+        number = next_number(self._workdir, self._plan)
+        self._jobs.look_anew()
+        if self._are_others():
+            return True
+        if sum(s.cause == CONTINUED for s in mine) >= last.resubmit:
+            say(f"the time is over, and the run went on by itself {last.resubmit} times (resubmit)")
+            return False
+        n_rows = rows_on_record(self._workdir)
+        if n_rows <= last.n_rows:
+            say("the time is over, and no item was finished since the last submission")
+            return False
+        for group in self._plan.groups:
+            n = sum(group[0] <= token.first <= group[1] for token in left)
+            before = next((s for s in reversed(mine) if s.first == group[0]), last)
+            if n:
+                self._submit_again(before, number, n, n_rows)
+                number += 1
+        return True
+
+    def _are_others(self) -> bool:
+        """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""
+        if any(s.uid == self._plan.uid and s.ids is None for s in self._jobs.submissions):
+            return True  # somebody is just submitting
+        alive = self._jobs.alive(lambda s: s.uid == self._plan.uid)
+        waiting = any(status.state is not JobState.RUNNING for job, status in alive.items() if job.id != self._job)
+        return waiting or any(self._is_at_work(worker) for worker in beating(self._workdir))
+
+    def _is_at_work(self, worker: str) -> bool:
+        if self._observer.read(worker).get("plan") != self._plan.id:
+            return False
+        return not self._observer.left_by_queue(worker) and not self._observer.dead(worker)
+
+    def _submit_again(self, before: Submission, number: int, n: int, n_rows: int) -> None:
+        job = _renamed(before.job, before.name, f"{self._plan.uid}-{number}", min(n, before.job.n))
+        again = replace(before, number=number, cause=CONTINUED, job=job, n_rows=n_rows, ids=None, by=Process.current())
+        ids, told = self._jobs.submit(again)
+        say(f"the time is over; jobs {shown_ids(job.id for job in ids)} go on with what is left {told}".rstrip())
+
+    # When resources were too little
+
+    def _climb_or_merge(self, goes_on: bool) -> None:
+        """Submit items that had too little memory or time with more of it, if there are such; else merge."""
+        task = self._plan.task()
+        if goes_on:
+            try:
+                if self._climbed(task):
+                    return  # the last of these jobs merges
+            except PsyrunError as error:  # such as where machines that compute may not submit
+                say(f"items that had too little memory or time wait for the next psy-doit {task.name}: {error}")
+        self._merge(self._newest())  # a plan of the climb, where its jobs were not taken
+
+    def _climbed(self, task: Task) -> bool:
+        queue = queue_of(task)
+        top = n_rungs(task.options["scheduler_args"]) - 1
+        if queue is None or not top:
+            return False
+        state = look(task, rows=True)
+        failures = state.placement.failures if state.placement is not None else {}
+        items = [item for item, failure in failures.items() if needs_more(failure) and failure.rung < top]
+        if not items:
+            return False
+        run = QueuedRun(task, Choices(confirm=lambda _: True), queue, RETRIED)
+        run.prepare()
+        run.chosen = np.isin(np.arange(len(state.done)), items)
+        run.split()
+        run.submit()
+        say(f"{len(items)} items had too little memory or time; {run.summary()}")
+        return bool(run.submitted)
+
+
+def _renamed(job: Job, before: str, name: str, n: int) -> Job:
+    command = tuple(name if word == before else word for word in job.command)
+    return replace(job, token=f"psy:{name}", command=command, n=n)

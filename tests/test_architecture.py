@@ -21,7 +21,7 @@ ORDER = [
     *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
     *("submissions", "jobs", "nodes"),
-    *("provenance", "processes", "recorder", "child", "memory", "logbook", "holdings", "streak"),
+    *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "holdings", "streak"),
     *("watch", "supervisor"),
     *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
     *(

@@ -122,7 +122,7 @@ def test_new_overwrites_nothing(project: Project) -> None:
         (GOOD + "import psyrun\nscheduler = psyrun.Sqsub('w')\n", "takes no job without a time limit"),
         (
             GOOD + "import psyrun\nscheduler = psyrun.Sqsub('w')\nscheduler_args = {'timelimit': '10m'}\n",
-            "does not submit jobs",
+            "there is no sqsub",
         ),
     ],
 )

@@ -124,6 +124,8 @@ WRONG: dict[str, list[Any]] = {
     "backend": ["distribute", NpzStore(), int],
     "scheduler": ["slurm", NpzStore, print],
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
+    "prologue": ["module load python", ["a\nb"], [3], None],
+    "resubmit": [-1, 1.5, "3", True, None],
     "timeout": ["", "10", "10 minutes", 0, -1, "0m", True, [600], float("inf")],
     "seed": [-1, 1.5, "1", True, None, 2**63],
     "retries": [3, {"exception": 3000}, {"exceptions": 1}, {"crash": -1}, {"lost": True}, None],

@@ -48,7 +48,7 @@ def test_naming_a_work_directory_touches_nothing(tmp_path: Path) -> None:
 def test_a_work_directory_is_for_its_owner_only(workdir: Workdir) -> None:
     """With the places that every one has, and a marker that tells the format."""
     assert json.loads(workdir.marker.read_text()) == {"format": 1}
-    assert sorted(p.name for p in workdir.path.iterdir()) == [".psyrun", "beat", "log", "parts", "plan"]
+    assert sorted(p.name for p in workdir.path.iterdir()) == [".psyrun", "beat", "log", "parts", "plan", "submit"]
     assert {mode(p) for p in (workdir.path, *workdir.path.iterdir()) if p.is_dir()} == {0o700}
 
 

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psyrun.claims import HELD, OPEN
+from psyrun.collect import merge
 from psyrun.errors import TaskError
 from psyrun.jobs import JobObserver, Jobs, counts, recipe_of, shown_ids
 from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, ranges_of
+from psyrun.postmortem import record_ends
 from psyrun.record import by_code, read_parts
 from psyrun.retries import class_of
 from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, Queue
 from psyrun.scheduler.resources import n_rungs, resolved
-from psyrun.state import State
+from psyrun.state import State, lookup_of
 from psyrun.submissions import COMMAND, Submission, read_submissions
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
@@ -82,6 +84,13 @@ class QueuedRun(Run):
                 f"{self.task.name}: -n is for runs on this machine; how many jobs {self.queue!r} gets is said by "
                 f"max_jobs in {self.task.path.name}, and how many items each runs at a time by pool_size"
             )
+        absent = [program for program in self.queue.programs if shutil.which(program) is None]
+        if absent and not self._choices.dry_run:
+            raise TaskError(
+                f"scheduler = {self.queue!r}: there is no {absent[0]} on this machine. Type it on a login node of the "
+                f"cluster, or have the items computed here: scheduler = psyrun.Multiprocessing() in "
+                f"{self.task.path.name}"
+            )
         self.jobs.settle()
         self.jobs.ask()
         super().prepare()
@@ -101,14 +110,26 @@ class QueuedRun(Run):
     def _n_workers(self) -> int:
         return int(self.task.options["max_jobs"] * self.task.options["pool_size"])
 
+    def split(self) -> None:
+        """Put a plan in place; items that ended their job are told from what the queue says of it."""
+        n = record_ends(self.task, self.jobs)
+        if n:
+            more = self.task.command("status", self.task.name, "-v")
+            self.told.append(f"{n} items ended their job, for want of memory or time: {more}")
+        super().split()
+
     def steps(self) -> list[Step]:
         """Return the steps: split and one submission; or the merge, where nothing is left to compute."""
         found = [Step("split", self.split, not self.plans)]
         if self.n_jobs:
             found.append(Step(f"process:0-{self.n_jobs - 1}" if self.n_jobs > 1 else "process:0", self.submit))
-        elif not self.works:
+        elif not self.works or (self.plans and not self.n_chunks):
             found.append(Step("merge", self.merge, not self.merges))
         return found
+
+    def merge(self) -> None:
+        """Put the result in place; this waits for nobody."""
+        merge(self.workdir, self._current(), self.task, lookup_of(self.task))
 
     def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[Group]]:
         """Return work list, sizes and groups: items that need more than the others are chunks of their own."""

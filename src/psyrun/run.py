@@ -52,6 +52,7 @@ class Choices:
     ask: AskAboutCode | None = None
     confirm: Callable[[str], bool] | None = None
     new_seed: bool = False
+    dry_run: bool = False
     selection: Selection = field(default_factory=Selection)
 
 

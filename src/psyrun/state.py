@@ -116,6 +116,14 @@ class State:
             return False
         return bool(plan.content.get("added", {}) == packed_values(task.options["added"]))
 
+    @property
+    def queued(self) -> Mask:
+        """Which items nobody began, and jobs of the newest plan are in the queue for."""
+        if not self.jobs_expected or self.plan is None or not self.fits():
+            return np.zeros_like(self.done)
+        waiting = self.plan.work().mask(self.plan.claims().tokens(OPEN), self.plan.n_items)
+        return waiting & self.missing
+
     def joins(self) -> bool:
         """Whether the newest plan is of this space and code, and is being worked on."""
         plan = self.plan

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from psyrun.claims import Observer, Token, ttl_seconds
 from psyrun.collect import shown_assignment
 from psyrun.state import State
@@ -72,6 +74,7 @@ def report(state: State) -> dict[str, Any]:
         "n_failed": failed,
         "n_running": n_running,
         "n_missing": len(state.done) - n_done - n_running - failed,
+        "n_queued": int(np.count_nonzero(state.queued & ~state.failed)),
         "complete": state.complete,
         "merged": state.merged,
         "left_out": len(state.left_out),
@@ -97,14 +100,16 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
     """
     name = told["task"]
     parts = [f"{told['n_done']} of {told['n_items']} items done"]
-    parts += [f"{told[f'n_{what}']} {what}" for what in ("failed", "running", "missing") if told[f"n_{what}"]]
+    counts = {what: told[f"n_{what}"] for what in ("failed", "running", "queued", "missing")}
+    counts["missing"] -= counts["queued"]
+    parts += [f"{n} {what}" for what, n in counts.items() if n]
     found = [f"{name}: {', '.join(parts)}"]
     if told["other_code"]:
         choices = f"{state.task.command(name, '--keep')}, or --fresh"
         found.append(f"  computed with other code than the task file has now: {choices}")
     if len(told["rows_by_code"]) > 1:
-        counts = [f"{n} of {_code(state, code)}" for code, n in told["rows_by_code"].items()]
-        found.append(f"  rows on record by code: {', '.join(counts)}")
+        rows = [f"{n} of {_code(state, code)}" for code, n in told["rows_by_code"].items()]
+        found.append(f"  rows on record by code: {', '.join(rows)}")
     if told["damaged_parts"]:
         found.append(f"  unreadable stretches in {len(told['damaged_parts'])} parts; their items count as missing")
     found += [f"  item {item} is done, but not in the file: {why}" for item, why in state.left_out.items()]
@@ -112,7 +117,7 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
         found.append(f"  not merged yet: {state.task.command(name)}")
     elif told["complete"]:
         found.append(f"  result: {told['result']}")
-    elif not told["n_running"] and not told["other_code"]:
+    elif not told["n_running"] and not told["n_queued"] and not told["other_code"]:
         found.append(f"  to compute the others: {state.task.command(name)}")
     return found
 

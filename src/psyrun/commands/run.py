@@ -63,7 +63,7 @@ def command(
         code = "keep" if keep else "fresh" if fresh else ""
         asks = sys.stdin.isatty() and sys.stdout.isatty()
         confirm = (lambda _: True) if yes else _confirm if asks else None
-        choices = Choices(n_workers, code, _ask if asks else None, confirm, new_seed, selection)
+        choices = Choices(n_workers, code, _ask if asks else None, confirm, new_seed, dry_run, selection)
         runs = [run_of(load_task(name, taskdir), choices, worker) for name in dict.fromkeys(names)]
         for run in runs:
             for own in run.task.own:

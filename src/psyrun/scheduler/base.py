@@ -53,12 +53,15 @@ class JobStatus:
         Why it waits, or ended, in the queue's own words; '' if it says nothing.
     never : bool
         Whether it waits for what will never be.
+    short_of : str
+        What the queue ended it for: ``'memory'``, ``'time'``, or '' for anything else.
     """
 
     state: JobState
     word: str = ""
     reason: str = ""
     never: bool = False
+    short_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,16 @@ class Scheduler(ABC):  # noqa: B024 - a queue has abstract methods
 
 
 class Queue(Scheduler):
-    """A scheduler that gives jobs to a queue. `submit`, `poll`, `cancel` are what one must write."""
+    """A scheduler that gives jobs to a queue. `submit`, `poll`, `cancel` are what one must write.
+
+    Attributes
+    ----------
+    programs : tuple of str
+        What must be on the PATH of who submits.
+    """
 
     local: ClassVar[bool] = False
+    programs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def submit(self, job: Job, number: int = 0) -> JobId:
@@ -209,6 +219,10 @@ class Queue(Scheduler):
             It gives no answer, or cannot tell.
         """
         raise QueueError(f"{self!r} cannot tell which jobs have a token")
+
+    def ended(self, ids: Sequence[JobId]) -> dict[JobId, str]:
+        """Return what the queue has on record of jobs that are over, in its own words; {} where it keeps none."""
+        return {}
 
     def check_submission(self, job: Job) -> None:
         """Raise a TaskError if the queue would take the job and never run it, such as for a time above its limit."""

@@ -60,6 +60,8 @@ class Slurm(Queue):
         As psyrun 0.8 took it; it does not matter.
     """
 
+    programs = ("sbatch", "squeue", "scancel")
+
     def __init__(self, workdir: str | os.PathLike[str] | None = None):
         self.workdir = None if workdir is None else os.fspath(workdir)
         self._last: tuple[float, Listing] | None = None

@@ -49,6 +49,9 @@ _UNSURE = re.compile(
 )
 
 
+_SHORT_OF = {"OUT_OF_MEMORY": "memory", "TIMEOUT": "time", "DEADLINE": "time"}
+
+
 @dataclass(frozen=True)
 class Row:
     """What squeue says of some elements of an array: None means all that no other row has."""
@@ -114,13 +117,14 @@ def status_of(word: str, reason: str = "") -> JobStatus:
     """Return what a state and a reason of Slurm mean.
 
     >>> status_of('PENDING', 'PartitionTimeLimit')
-    JobStatus(state=<JobState.QUEUED: 'queued'>, word='PENDING', reason='PartitionTimeLimit', never=True)
+    JobStatus(state=<JobState.QUEUED: 'queued'>, word='PENDING', reason='PartitionTimeLimit', never=True, short_of='')
     """
     state = STATES.get(word, JobState.UNKNOWN)
     told = "" if reason in ("None", "(null)") else reason
     if state is JobState.QUEUED and _HELD.fullmatch(told):
         state = JobState.HELD
-    return JobStatus(state, word, told, state is JobState.QUEUED and _NEVER.fullmatch(told) is not None)
+    never = state is JobState.QUEUED and _NEVER.fullmatch(told) is not None
+    return JobStatus(state, word, told, never, _SHORT_OF.get(word, ""))
 
 
 def submitted_id(output: str) -> str | None:

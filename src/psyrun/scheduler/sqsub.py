@@ -58,6 +58,8 @@ class Sqsub(Queue):
         submitted; all machines of the cluster must see it.
     """
 
+    programs = ("sqsub", "sqjobs", "sqkill")
+
     def __init__(self, workdir: str | os.PathLike[str]):
         self.workdir = os.fspath(workdir)
 

@@ -27,6 +27,8 @@ ORDER = [
     *(
         "machine",
         "probes",
+        "jobprobe",
+        "jobfindings",
         "doctor",
         "selection",
         "retire",
@@ -41,6 +43,7 @@ ORDER = [
         "work",
         "run",
         "queued",
+        "jobcheck",
         "jobwork",
         "worker",
         "steps",

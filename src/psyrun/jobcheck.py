@@ -27,6 +27,7 @@ from psyrun.jobfindings import (
 from psyrun.jobprobe import ANSWER, END, PAUSE, REPORT, about, read, wait_until
 from psyrun.machine import ERROR, OK, Finding
 from psyrun.probes import workbench
+from psyrun.questions import check_python
 from psyrun.queued import QueuedRun
 from psyrun.run import Choices
 from psyrun.scheduler import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
@@ -107,6 +108,7 @@ class JobCheck:
     def run(self) -> list[Finding]:
         """Submit it, and return what it found, or what became of it."""
         try:
+            check_python(self._task)
             job = self.job()
             self._queue.check_submission(job)
             (job_id,) = self._submit(job)
@@ -115,7 +117,7 @@ class JobCheck:
         try:
             return self._followed(job_id)
         except BaseException:
-            self._cancel(job_id)
+            self._say(f"job {job_id.id}: stopped{self._cancel(job_id)}")
             raise
 
     def job(self) -> Job:

@@ -1,14 +1,20 @@
 """Hypothesis: few examples, so that all laws together take seconds; many with ``--hypothesis-profile=thorough``.
 
-Tests that are marked as long run only where ``-m`` names them.
+Tests that are marked as long, or need a real Slurm, run only where ``-m`` names them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from slurmcluster import SlurmCluster
 
 settings.register_profile(
     "psyrun",
@@ -21,10 +27,31 @@ settings.register_profile("thorough", settings.get_profile("psyrun"), max_exampl
 settings.load_profile("psyrun")
 
 
+# What takes minutes, or needs more than Python.
+ONLY_WHEN_NAMED = ("long", "slurm")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out long tests, whatever else is selected."""
-    if re.search(r"\blong\b", config.option.markexpr):
-        return
-    long = [item for item in items if item.get_closest_marker("long")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
+    """Leave out tests with markers that ``-m`` does not name, whatever else is selected."""
+    for marker in ONLY_WHEN_NAMED:
+        if re.search(rf"\b{marker}\b", config.option.markexpr):
+            continue
+        left_out = [item for item in items if item.get_closest_marker(marker)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[SlurmCluster]:
+    """Start a real Slurm of three nodes; where that cannot be, tests fail."""
+    from slurmcluster import slurm_cluster
+
+    with ExitStack() as stack:
+        problem = ""
+        try:
+            cluster = stack.enter_context(slurm_cluster())
+        except RuntimeError as error:
+            problem = str(error)
+        if problem:
+            pytest.fail(problem, pytrace=False)
+        yield cluster

@@ -122,7 +122,7 @@ WRONG: dict[str, list[Any]] = {
     "pool_size": [0, "all"],
     "store": ["npz", dict, None, ImmediateRun()],
     "backend": ["distribute", NpzStore(), int],
-    "scheduler": ["slurm", NpzStore, print],
+    "scheduler": [3, NpzStore, print],
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
     "prologue": ["module load python", ["a\nb"], [3], None],
     "resubmit": [-1, 1.5, "3", True, None],

@@ -47,7 +47,7 @@ class TestWholeRun:
         until(lambda: len(project.starts()) >= 4)
         told = project.run("t")
         assert told.stdout == "-- t:split\n"
-        assert "in the queue: 100001" in told.stderr
+        assert "jobs 100001, " in told.stderr
         assert len(project.jobs()) == 6
         project.open_gate()
         project.wait_ended()

@@ -39,6 +39,11 @@ RICH = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the directory of an emulator whose programs are the first on PATH."""
@@ -174,12 +179,18 @@ def test_every_resource_has_its_option() -> None:
         ({"timelimit": "soon"}, r"scheduler_args\['timelimit'\] = 'soon'"),
         ({"timelimit": "1h", "memroy": "1G"}, "Sqsub takes no 'memroy'. Did you mean 'memory'"),
         ({"timelimit": "1h", "gpus": 1}, "Sqsub takes no 'gpus'"),
+        ({"timelimit": "1h", "extra": ["-omine.log"]}, "'-omine.log' is what psyrun sets itself"),
     ],
 )
 def test_what_sqsub_does_not_take_is_an_error(args: dict[str, object], told: str) -> None:
     """When the task is loaded."""
     with pytest.raises(TaskError, match=told):
         Sqsub("w").check(args)
+
+
+def test_the_tutorial_asks_for_what_is_taken() -> None:
+    """As psyrun 0.8 took it."""
+    Sqsub("/work/jgosmann/tcm").check({"timelimit": "10m", "memory": "512M", "n_cpus": 1, "n_nodes": 1})
 
 
 def test_a_job_without_a_time_limit_is_not_submitted(state: Path, tmp_path: Path) -> None:
@@ -275,6 +286,20 @@ def test_no_jobs_are_no_error(monkeypatch: pytest.MonkeyPatch, answer: Answer) -
     answers(monkeypatch, sqjobs=answer)
     assert Sqsub("w").poll([A])[A].state is JobState.GONE
     assert Sqsub("w").find("ta") == []
+
+
+def test_a_young_answer_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By all commands; that there are no jobs is one, too. What is no answer is not kept."""
+    for answer in (Answer(0, ROWS, ""), Answer(1, "", "")):
+        asked = answers(monkeypatch, sqjobs=[Answer(0, ROWS, ""), answer])
+        Sqsub("w").poll([A])
+        found = Sqsub("w").poll([A])[A]
+        assert Sqsub("elsewhere").poll([A], max_age=60)[A] == found
+        assert len(asked) == 2
+    answers(monkeypatch, sqjobs=Answer(0, "nonsense", ""))
+    with pytest.raises(QueueError, match="nonsense"):
+        Sqsub("w").poll([A])
+    assert Sqsub("w").poll([A], max_age=60)[A] == found
 
 
 def test_one_question_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

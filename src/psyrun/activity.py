@@ -116,7 +116,8 @@ class Lookout:
     def _alive(self, newest: str | None, sizes: dict[str, int]) -> list[str]:
         if self._jobs is None or newest is None or self._is_merged(newest, sizes):
             return []
-        return [job.id for job in self._jobs.alive(lambda submission: submission.plan == newest)]
+        found = self._jobs.alive(lambda submission: submission.plan == newest)
+        return [job.id for job, status in found.items() if not status.never]
 
     def _workers(self, newest: str | None) -> list[Worker]:
         held: dict[str, list[Held]] = {}

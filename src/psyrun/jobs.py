@@ -10,6 +10,7 @@ from typing import Any
 
 from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import TemporaryError
+from psyrun.plan import Plan
 from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
 from psyrun.submissions import Submission, read_submissions
 from psyrun.workdir import Workdir
@@ -65,8 +66,13 @@ class Jobs:
         self.trouble = ""
         self._next = 0.0
 
-    def ask(self) -> None:
+    def ask(self, fresh: bool = False) -> None:
         """Read what was submitted, and ask the queue once about all of it.
+
+        Parameters
+        ----------
+        fresh : bool
+            Whether no older answer is good enough.
 
         Raises
         ------
@@ -76,7 +82,7 @@ class Jobs:
         submissions = read_submissions(self.workdir)
         ids = [job for submission in submissions for job in submission.ids or ()]
         try:
-            asked = self.queue.poll(ids, self._max_age) if ids else {}
+            asked = self.queue.poll(ids, 0.0 if fresh else self._max_age) if ids else {}
         except QueueError as error:
             self.trouble = str(error)
             raise
@@ -85,11 +91,14 @@ class Jobs:
 
     def look(self) -> None:
         """Do the same where an answer is only to be shown: trouble is kept, and what was heard counts for a while."""
-        if time.monotonic() < self._next:
-            return
+        if time.monotonic() >= self._next:
+            self.look_anew(fresh=False)
+
+    def look_anew(self, fresh: bool = True) -> None:
+        """Do so whatever was asked before."""
         self._next = time.monotonic() + self._max_age
         try:
-            self.ask()
+            self.ask(fresh)
         except QueueError:
             if not self.submissions:
                 self.submissions = read_submissions(self.workdir)
@@ -139,6 +148,17 @@ class Jobs:
                 return False
             time.sleep(_POLL)
         return False
+
+    def cancel_waiting(self, plan: Plan) -> list[JobId]:
+        """Take jobs of a plan that did not start from the queue; return which."""
+        waiting = [
+            job
+            for job, status in self.alive(lambda submission: submission.uid == plan.uid).items()
+            if status.state in (JobState.QUEUED, JobState.HELD) and not self.trouble
+        ]
+        if waiting:
+            self.queue.cancel(waiting)
+        return waiting
 
     def tidy(self) -> None:
         """Note which submissions are over, so that they are not asked for again."""

@@ -22,8 +22,8 @@ from psyrun.queued import QueuedRun, needs_more, queue_of, rows_on_record
 from psyrun.run import Choices
 from psyrun.scheduler import Job, JobState
 from psyrun.scheduler.resources import n_rungs
-from psyrun.state import look, lookup_of
-from psyrun.submissions import CONTINUED, RETRIED, Submission, read_submission, read_submissions
+from psyrun.state import held_tokens, look, lookup_of
+from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submission, read_submissions
 from psyrun.supervisor import Supervisor
 from psyrun.tasks import Task
 from psyrun.terms import Deadline
@@ -61,6 +61,7 @@ class JobWorker:
     def run(self) -> int:
         """Work until nothing is left to claim, or the time is short; return the exit status."""
         _say(STARTED)
+        self._workdir.check_trust()
         adopt_orphans()
         while True:
             counters = shared_counters(self._n_children)
@@ -85,7 +86,8 @@ class JobWorker:
         while held := [token for token in self._plan.claims().tokens(HELD) if self._is_for_us(token)]:
             self._jobs.look()
             left = [token for token in held if self._observer.left_by_queue(token.worker)]
-            if any(self._observer.dead(token.worker) for token in held) or self._plan.claims().has(OPEN):
+            is_open = any(map(self._is_for_us, self._plan.claims().tokens(OPEN)))
+            if is_open or any(self._observer.dead(token.worker) for token in held):
                 return True
             if not left or self._deadline.is_short(0.0):
                 return False
@@ -99,33 +101,42 @@ class JobWorker:
 
     def _see_to_the_rest(self, goes_on: bool) -> None:
         """Merge when all is done, or go on with new jobs if the time of these was short; others may still be at it."""
-        claims = self._plan.claims()
-        if claims.tokens(HELD) or self._workdir.plan_ids()[-1:] != [self._plan.id]:
+        if held_tokens(self._workdir, self._observer):
             return
-        if goes_on and claims.tokens(OPEN):
+        newest = Plan.read(self._workdir.plans / self._workdir.plan_ids()[-1])
+        is_open = newest.claims().has(OPEN)
+        if newest.id != self._plan.id:  # its own jobs see to it; but they may have merged before this one ended
+            if not is_open:
+                self._merge(newest, newest.task())
+        elif goes_on and is_open:
             self._go_on()
-            return
+        elif self._is_first("merging"):
+            self._jobs.look_anew()
+            self._cancel_the_rest()
+            task = newest.task()
+            if not (goes_on and self._climb(task)):
+                self._merge(newest, task)
+        else:  # it came late; what was submitted after the merge is not of use either
+            self._jobs.look()
+            self._cancel_the_rest()
+
+    def _merge(self, plan: Plan, task: Task) -> None:
+        merge(self._workdir, plan, task, lookup_of(task))
+        _say("merged")
+
+    def _is_first(self, name: str) -> bool:
+        """Whether no other worker was the last one, too."""
         try:
-            (self._plan.path / "merging").touch(mode=0o600, exist_ok=False)
+            (self._plan.path / name).touch(mode=0o600, exist_ok=False)
         except FileExistsError:
-            return  # another worker was the last one, too
-        self._cancel_the_rest()
-        task = self._plan.task()
-        if not (goes_on and self._climb(task)):
-            merge(self._workdir, self._plan, task, lookup_of(task))
-            _say("merged")
+            return False
+        return True
 
     def _cancel_the_rest(self) -> None:
         """Take jobs of the plan that did not start from the queue: they would find nothing to do."""
-        self._ask_anew()
-        waiting = [
-            job
-            for job, status in self._jobs.alive(lambda s: s.uid == self._plan.uid).items()
-            if status.state in (JobState.QUEUED, JobState.HELD) and not self._jobs.trouble
-        ]
-        if waiting:
-            self._jobs.queue.cancel(waiting)
-            _say(f"nothing is left for jobs {shown_ids(job.id for job in waiting)}; cancelled")
+        cancelled = self._jobs.cancel_waiting(self._plan)
+        if cancelled:
+            _say(f"nothing is left for jobs {shown_ids(job.id for job in cancelled)}; cancelled")
 
     def _go_on(self) -> None:
         """Submit again what is left, if there was progress and the task allows it."""
@@ -138,7 +149,7 @@ class JobWorker:
         if n_rows <= last.n_rows:
             _say("the time is over, and no item was finished since the last submission")
             return
-        self._ask_anew()
+        self._jobs.look_anew()
         if self._others():
             return
         left = self._plan.claims().tokens(OPEN)
@@ -146,7 +157,7 @@ class JobWorker:
             n = sum(group[0] <= token.first <= group[1] for token in left)
             before = next((s for s in reversed(mine) if s.first == group[0]), last)
             if n:
-                self._submit_again(before, len(read_submissions(self._workdir, self._plan)), n, n_rows)
+                self._submit_again(before, next_number(self._workdir, self._plan), n, n_rows)
 
     def _others(self) -> bool:
         """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""
@@ -186,10 +197,6 @@ class JobWorker:
         run.submit()
         _say(f"{len(items)} items had too little memory or time; {run.summary()}")
         return bool(run.submitted)
-
-    def _ask_anew(self) -> None:
-        self._jobs = Jobs(self._jobs.queue, self._workdir)
-        self._jobs.look()
 
 
 def _renamed(job: Job, before: str, name: str, n: int) -> Job:

@@ -8,8 +8,6 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from psyrun.units import shown_bytes
-
 OUT_OF_MEMORY = "OutOfMemory"
 """What the failure of an item is called whose process was killed for want of memory."""
 
@@ -50,8 +48,13 @@ class MemoryLimit:
         near = self._limit is not None and peak >= _NEARLY * self._share
         if not near and self._kills <= kills:
             return ""
-        of = f" of the {shown_bytes(self._limit)} that the job may use (memory)" if self._limit is not None else ""
-        return f"was killed: out of memory; its process used {shown_bytes(peak)}{of}"
+        of = f" of the {_shown(self._limit)} that the job may use (memory)" if self._limit is not None else ""
+        return f"was killed: out of memory; its process used {_shown(peak)}{of}"
+
+
+def _shown(n: float) -> str:
+    """Return bytes in the unit in which memory is asked for."""
+    return f"{n / 2**20:.0f}M"
 
 
 def oom_kills(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:

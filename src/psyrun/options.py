@@ -17,6 +17,7 @@ from psyrun.pspace import ParameterSpace
 from psyrun.retries import DEFAULTS as RETRIES
 from psyrun.retries import are_retries
 from psyrun.scheduler import ImmediateRun, Scheduler
+from psyrun.scheduler.registry import named
 from psyrun.store import NpzStore, Store
 from psyrun.units import core_hours, seconds
 
@@ -36,6 +37,8 @@ class Option:
         Whether a value is that.
     base : type, optional
         A class or entry of this kind may be given instead of an instance.
+    named : callable, optional
+        Gives the class that a text stands for.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Option:
     doc: str
     default: Any = None
     base: type | None = None
+    named: Callable[[str], type] | None = None
 
     @property
     def required(self) -> bool:
@@ -59,6 +63,8 @@ class Option:
             It is not what the option takes.
         """
         given = plain(given)
+        if self.named is not None and isinstance(given, str):
+            given = self.named(given)
         if self.base is not None and inspect.isclass(given) and issubclass(given, self.base):
             try:
                 given = given()
@@ -149,11 +155,12 @@ OPTIONS: dict[str, Option] = {
         ),
         Option(
             "scheduler",
-            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing()",
+            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing(), or the name of one",
             _is(Scheduler),
             "Where the chunks run.",
             ImmediateRun(),
             Scheduler,
+            named,
         ),
         Option(
             "scheduler_args",

@@ -14,7 +14,7 @@ import numpy as np
 from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
 from psyrun.errors import TaskError
-from psyrun.jobs import JobObserver, Jobs, counts, recipe_of, shown_ids
+from psyrun.jobs import JobObserver, Jobs, job_lines, recipe_of, shown_ids
 from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
@@ -26,7 +26,7 @@ from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, Queue
 from psyrun.scheduler.resources import n_rungs, resolved
 from psyrun.state import State, lookup_of
-from psyrun.submissions import COMMAND, Submission, read_submissions
+from psyrun.submissions import COMMAND, Submission, next_number
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
 from psyrun.workdir import Workdir
@@ -162,8 +162,11 @@ class QueuedRun(Run):
     def submit(self) -> None:
         """Give the jobs that the plan wants to the queue."""
         plan = self._current()
-        for (first, last, rung), n in list(self._wanted()):
-            number = len(read_submissions(self.workdir, plan))
+        # Counted before it is asked what is there: of two commands that see the same, one gets the number.
+        begin = next_number(self.workdir, plan)
+        self.jobs.settle()
+        self.jobs.ask()
+        for number, ((first, last, rung), n) in enumerate(list(self._wanted()), begin):
             submission = Submission(
                 plan.id,
                 plan.uid,
@@ -181,6 +184,10 @@ class QueuedRun(Run):
             self.submitted += jobs
             self.told += [told] if told else []
         self.jobs.tidy()
+        if self.submitted and not (plan.claims().has(OPEN) or plan.claims().has(HELD)):
+            self.jobs.look_anew()  # the first ones were quick
+            cancelled = self.jobs.cancel_waiting(plan)
+            self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
 
     def job(self, rung: int, n: int, plan: str, submission: str) -> Job:
         """Return what is submitted, but for its token."""
@@ -220,9 +227,7 @@ class QueuedRun(Run):
             what = f"{n} jobs" if n > 1 else "1 job"
             lines.append(f"{name}: submitted {what}: {shown_ids(job.id for job in self.submitted)}")
         alive = self.jobs.alive()
-        if alive:
-            what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
-            lines.append(f"{name}: in the queue: {shown_ids(job.id for job in alive)} ({what})")
+        lines += [f"{name}: {line}" for line in job_lines(self.jobs)]
         if not self.submitted and not alive:
             return "\n".join(lines)
         commands = [self.task.command(word, name) for word in ("watch", "kill")]

@@ -139,6 +139,17 @@ def _ids(path: Path, token: str) -> list[JobId] | None:
         return None
 
 
+def next_number(workdir: Workdir, plan: Plan) -> int:
+    """Return the number of the next submission of a plan: what cannot be read has one, too."""
+    used = [-1]
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(workdir.submissions):
+            uid, _, number = name.rpartition("-")
+            if uid == plan.uid and number.isdecimal():
+                used.append(int(number))
+    return max(used) + 1
+
+
 def read_submissions(workdir: Workdir, plan: Plan | None = None) -> list[Submission]:
     """Return the submissions whose jobs may be there, the oldest first; or all of one plan."""
     try:

@@ -276,7 +276,8 @@ class Supervisor:
         if child.work is not None:
             holding, (first, last) = child.work
             child.work = None
-            self._seconds_per_item = 0.5 * (self._seconds_per_item + seconds / (last - first + 1))
+            each = seconds / (last - first + 1)
+            self._seconds_per_item = 0.5 * ((self._seconds_per_item or each) + each)
             self._holdings.give_back(holding, (first, last))
 
     def _bury_the_dead(self) -> None:

@@ -61,8 +61,8 @@ class Deadline:
 
     def __init__(self, seconds: float | None = None):
         self._began = time.monotonic()
-        self._seconds = math.inf if seconds is None else seconds
-        self._end = self._began + self._seconds - min(_MARGIN, 0.1 * self._seconds)
+        self._end = math.inf if seconds is None else self._began + seconds - min(_MARGIN, 0.1 * seconds)
+        self._whole = self._end - self._began
         self._warned = False
 
     def warn(self) -> None:
@@ -83,5 +83,9 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def had_most(self, since: float) -> bool:
-        """Whether what began at a monotonic time had most of the job's time, so that another job would not help."""
-        return since - self._began < (1 - _MOST_OF_IT) * min(self._seconds, self._end - self._began)
+        """Whether what began at a monotonic time had most of the job's time, so that another job would not help.
+
+        Not if the queue ended the job long before: it may do that for the sake of others.
+        """
+        whole = self._whole if math.isfinite(self._whole) else self._end - self._began
+        return self._end - since > _MOST_OF_IT * whole

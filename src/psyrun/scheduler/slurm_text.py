@@ -49,6 +49,8 @@ def script(job: Job) -> str:
         "#!/bin/bash -l" if job.prologue else "#!/bin/sh",
         'PSYRUN_JOB="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
         "export PSYRUN_JOB",
+        # Slurm may send it as soon as the job begins, which would end this shell; the command catches it when it can.
+        *(["trap '' USR1"] if "timelimit" in job.resources else []),
         # Before the prologue, so that the log tells where one failed.
         'echo "psyrun: job $PSYRUN_JOB on node ${SLURMD_NODENAME:-$(hostname)}"',
         *job.prologue,
@@ -59,6 +61,8 @@ def script(job: Job) -> str:
     text = "\n".join(lines) + "\n"
     if "\0" in text or "\r" in text:
         raise TaskError(f"job {job.name!r}: a script cannot have NUL or carriage return in it. Remove them: {text!r}")
+    if any(line.lstrip().startswith("#SBATCH") for line in job.prologue):
+        raise TaskError("Slurm reads #SBATCH lines only where a script begins. Put the options into scheduler_args")
     return text
 
 
@@ -88,7 +92,8 @@ def resource_options(resources: Mapping[str, Any], exclude: Iterable[str] = ()) 
     """
     options = []
     if "timelimit" in resources:
-        options += [f"--time={clock(resources['timelimit'])}", f"--signal=B:USR1@{_SECONDS_TO_STOP}"]
+        limit = resources["timelimit"]
+        options += [f"--time={clock(limit)}", f"--signal=B:USR1@{min(_SECONDS_TO_STOP, limit // 2)}"]
     options += [form.format(resources[name]) for name, form in _OPTIONS.items() if name in resources]
     left_out = [*([resources["exclude"]] if "exclude" in resources else []), *exclude]
     if left_out:
@@ -114,7 +119,7 @@ def job_name(name: str) -> str:
     >>> job_name('a/b c:process')
     'a_b_c:process'
     """
-    return re.sub(r"[^\w.:+-]", "_", name, flags=re.ASCII)[:_MOST_OF_A_NAME]
+    return re.sub(r"[^\w.:+-]", "_", name, flags=re.ASCII)[:_MOST_OF_A_NAME] or "psyrun"
 
 
 def log_name(job_id: str) -> str:

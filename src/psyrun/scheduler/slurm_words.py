@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from psyrun.scheduler.base import JobState, JobStatus, QueueError
 from psyrun.scheduler.resources import time_limit
 from psyrun.scheduler.slurm_text import elements
+from psyrun.units import shown_seconds
 
 LISTING = "%i|%T|%r|%k|%j"
 """What squeue is asked for: id, state, reason, comment and, because it may have any character, the name last."""
@@ -185,6 +186,17 @@ def partitions(output: str) -> list[Partition]:
                 longest = None
             found.append(Partition(words["PartitionName"], longest, words.get("Default") == "YES"))
     return found
+
+
+def too_long(limit: int, asked: Sequence[Partition], known: Collection[Partition]) -> str:
+    """Return what to say of a time limit in seconds that is above those of the partitions that were asked for."""
+    limits = ", ".join(f"{p.name!r} takes jobs of up to {shown_seconds(p.longest or 0)}" for p in asked)
+    longer = [repr(p.name) for p in known if p.takes(limit)]
+    hint = f"Partitions that take it: {', '.join(longer)}" if longer else "No partition takes it"
+    return (
+        f"scheduler_args: with a timelimit of {shown_seconds(limit)} the jobs would wait for ever: partition {limits}. "
+        f"{hint}. Set 'partition', or a shorter 'timelimit'"
+    )
 
 
 def post_mortem(output: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from psyrun.errors import TaskError, trouble
 from psyrun.files import random_name, write_new
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
+from psyrun.scheduler.cache import Cache
 from psyrun.scheduler.resources import check
 from psyrun.shell import Answer, run_command
 
@@ -46,6 +48,8 @@ _ROW = re.compile(r"\s*(\d+)\s+\S+\s+(\*?[A-Z]+)\s+(.*)")
 _SUMMARY = re.compile(r"\s*\d+ (CPUs total|reserved cpus)")
 _SUBMITTED = re.compile(r"submitted as jobid (\d+)")
 _AT_ONCE = 100
+# What psyrun tells sqsub itself; the rest has names of its own.
+_OURS = ("-j", "-o", "-e", "--idfile")
 
 
 class Sqsub(Queue):
@@ -62,6 +66,7 @@ class Sqsub(Queue):
 
     def __init__(self, workdir: str | os.PathLike[str]):
         self.workdir = os.fspath(workdir)
+        self._jobs = Cache("sqsub-jobs", lambda: shutil.which("sqjobs") or "")
 
     def __repr__(self) -> str:
         return f"Sqsub({self.workdir!r})"
@@ -74,6 +79,9 @@ class Sqsub(Queue):
                 "scheduler_args: Sqsub takes no job without a time limit. Say how long a job may run, such as "
                 "scheduler_args = {'timelimit': '10m'}"
             )
+        for word in scheduler_args.get("extra") or ():
+            if word.startswith(_OURS):
+                raise TaskError(f"scheduler_args['extra']: {word!r} is what psyrun sets itself. Leave it out")
 
     def submit(self, job: Job, number: int = 0) -> JobId:
         """Give one job to sqsub. See `Queue.submit`."""
@@ -87,17 +95,20 @@ class Sqsub(Queue):
             script.chmod(0o700)
         except OSError as error:
             raise SubmitError(str(trouble(stem.parent, error, "jobs cannot be prepared"))) from error
-        answer = run_command(words, cwd=job.directory)
+        try:
+            answer = run_command(words, cwd=job.directory)
+        finally:
+            self._jobs.forget()
         try:
             return JobId(_submitted(stem, answer), job.token)
         except OSError as error:
             raise SubmitError(str(trouble(stem, error, "the number of a job")), unsure=True) from error
 
     def poll(self, ids: Sequence[JobId], max_age: float = 0.0) -> dict[JobId, JobStatus]:
-        """Ask sqjobs for all jobs of this user. See `Queue.poll`; the answer is always a new one."""
+        """Ask sqjobs for all jobs of this user, unless there is an answer young enough. See `Queue.poll`."""
         if not ids:
             return {}
-        rows = _rows()
+        rows = self._rows(max_age)
         return {job_id: _status(rows, job_id) for job_id in ids}
 
     def cancel(self, ids: Sequence[JobId]) -> None:
@@ -105,14 +116,17 @@ class Sqsub(Queue):
         live = self._live(ids)
         for first in range(0, len(live), _AT_ONCE):
             some = live[first : first + _AT_ONCE]
-            answer = run_command(["sqkill", *(job_id.id for job_id in some)])
+            try:
+                answer = run_command(["sqkill", *(job_id.id for job_id in some)])
+            finally:
+                self._jobs.forget()
             # It also complains of a job that ended meanwhile.
             if answer.status and self._live(some):
                 raise QueueError(f"sqkill: {_told(answer)}. Type the command again")
 
     def find(self, token: str) -> list[JobId]:
         """Return the jobs that sqjobs shows with a token. See `Queue.find`."""
-        return [JobId(number, token) for number, (_, rest) in _rows().items() if _is_named(rest, token)]
+        return [JobId(number, token) for number, (_, rest) in self._rows().items() if _is_named(rest, token)]
 
     def preview(self, job: Job) -> str:
         """Return the command line of sqsub and the script that it gets."""
@@ -121,6 +135,11 @@ class Sqsub(Queue):
 
     def _stem(self, job: Job, name: str = "") -> Path:
         return job.directory / self.workdir / f"job-{name or random_name()}"
+
+    def _rows(self, max_age: float = 0.0) -> dict[str, tuple[JobStatus, str]]:
+        kept = self._jobs.read(max_age)
+        text = self._jobs.keep(_ask_for_jobs) if kept is None else kept[0]
+        return parsed(text) if text else {}
 
     def _live(self, ids: Sequence[JobId]) -> list[JobId]:
         return [job_id for job_id, status in self.poll(ids).items() if not status.state.over]
@@ -204,13 +223,15 @@ def parsed(output: str) -> dict[str, tuple[JobStatus, str]]:
     return rows
 
 
-def _rows() -> dict[str, tuple[JobStatus, str]]:
+def _ask_for_jobs() -> str:
+    """Return the table of sqjobs, '' if it has no job to show and says so with its status alone."""
     answer = run_command(["sqjobs"])
-    if answer.status == 1 and not answer.output.strip() and not answer.errors.strip():
-        return {}
     if answer.status not in (0, 1) or (answer.status == 1 and answer.errors.strip()):
         raise QueueError(f"sqjobs: {_told(answer)}. Whether jobs run is not known; type the command again later")
-    return parsed(answer.output)
+    if answer.status == 1 and not answer.output.strip():
+        return ""
+    parsed(answer.output)  # what is no table is not kept
+    return answer.output
 
 
 def _status(rows: Mapping[str, tuple[JobStatus, str]], job_id: JobId) -> JobStatus:

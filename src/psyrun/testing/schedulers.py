@@ -196,8 +196,9 @@ class QueueTests:
         raise NotImplementedError(f"{type(self).__name__} needs a method break_queue")
 
     @pytest.fixture
-    def bench(self, queue: Queue, tmp_path: Path) -> Iterator[Bench]:
+    def bench(self, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         """Return what the tests work with; what they leave running is ended."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         (tmp_path / "bench").mkdir()
         bench = Bench(queue, tmp_path / "bench", resolved(self.scheduler_args, "contract"))
         yield bench
@@ -275,6 +276,14 @@ class QueueTests:
         found = bench.queue.poll([ended, running, strange])
         assert set(found) == {ended, running, strange}
         assert [found[job_id].state.over for job_id in (ended, running, strange)] == [True, False, True]
+
+    def test_an_old_answer_hides_no_new_job(self, bench: Bench) -> None:
+        """An answer that was given before a job was submitted is not used again, however old it may be."""
+        (ended,) = bench.submit(bench.job())
+        bench.wait_over([ended])
+        bench.queue.poll([ended], max_age=300)
+        (running,) = bench.submit(bench.job(deed="wait"))
+        assert not bench.queue.poll([running], max_age=300)[running].state.over
 
     def test_a_token_finds_its_jobs(self, bench: Bench) -> None:
         """Exactly these, or it is said that this cannot be known."""

@@ -1,0 +1,71 @@
+"""Which nodes are left out, told by the logs of jobs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from psyrun.nodes import STARTED, broken_nodes
+from psyrun.workdir import Workdir
+
+GOOD = "psyrun: job {id} on node {node}\npsyrun: " + STARTED + "\n"
+BAD = "psyrun: job {id} on node {node}\n/usr/bin/python3: No module named psyrun\n"
+
+
+def logs(tmp_path: Path, *seen: tuple[str, str]) -> Workdir:
+    """Write logs, the oldest first, of pairs of a node and what its job wrote."""
+    workdir = Workdir(tmp_path / "t")
+    workdir.logs.mkdir(parents=True)
+    for number, (node, text) in enumerate(seen):
+        path = workdir.logs / f"job-{number}.log"
+        path.write_text(text.format(id=number, node=node))
+        os.utime(path, (number, number))
+    return workdir
+
+
+def test_no_logs(tmp_path: Path) -> None:
+    """Nothing is known."""
+    assert broken_nodes(Workdir(tmp_path / "t")) == ([], "")
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    """No node is left out; logs of other queues tell no nodes, and foreign ones are overlooked."""
+    workdir = logs(tmp_path, ("n1", GOOD), ("n2", GOOD), ("", "something else"), ("", ""))
+    (workdir.logs / "0001-0123.log").write_text(BAD)
+    (workdir.logs / "job-9.log").write_bytes(b"\xff\0\xfe")
+    assert broken_nodes(workdir) == ([], "")
+
+
+def test_a_broken_node(tmp_path: Path) -> None:
+    """Where no worker starts, and elsewhere some do: the message has the last line of a log."""
+    workdir = logs(tmp_path, ("n1", GOOD), ("n3", BAD), ("n3", BAD), ("n2", GOOD))
+    nodes, told = broken_nodes(workdir)
+    assert nodes == ["n3"]
+    assert told.startswith("workers end before they start on n3 (")
+    assert "job-2.log: /usr/bin/python3: No module named psyrun" in told
+    assert told.endswith("left out")
+
+
+def test_one_that_works_now_and_then(tmp_path: Path) -> None:
+    """Is not left out."""
+    assert broken_nodes(logs(tmp_path, ("n1", GOOD), ("n3", BAD), ("n3", GOOD)))[0] == []
+
+
+def test_broken_everywhere(tmp_path: Path) -> None:
+    """Then it is not the nodes: none is left out, and it is told."""
+    nodes, told = broken_nodes(logs(tmp_path, ("n1", BAD), ("n2", BAD)))
+    assert nodes == []
+    assert "n1, n2" in told
+    assert "No module named psyrun" in told
+
+
+def test_a_job_that_was_put_back(tmp_path: Path) -> None:
+    """Counts for the node where it ran last."""
+    nodes, _ = broken_nodes(logs(tmp_path, ("n1", GOOD), ("n3", GOOD.replace("{node}", "n1") + BAD)))
+    assert nodes == ["n3"]
+
+
+def test_long_logs(tmp_path: Path) -> None:
+    """The start of a log tells; users may print as much as they like after it."""
+    workdir = logs(tmp_path, ("n1", GOOD + "x" * 10**6), ("n2", BAD + "y" * 10**6))
+    assert broken_nodes(workdir)[0] == ["n2"]

@@ -15,14 +15,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project import until
+from project import Project, until
 from psyrun import jobprobe
 from psyrun.jobfindings import FILES, JOB, SIGNALS, THERE, Times, cores_there, ended, files_there, python_there, ran
 from psyrun.jobfindings import signals_there as signals
 from psyrun.machine import ERROR, OK, WARNING, Finding
-from psyrun.scheduler import JobId, JobState, JobStatus, QueueError, Slurm, slurm
+from psyrun.scheduler import JobId, JobState, JobStatus, QueueError, Slurm, slurm_programs
 from psyrun.shell import Answer
 from queueproject import QueueProject
+from slurmcluster import SlurmCluster
+
+ON_SLURM = """
+from psyrun import Param, Slurm
+pspace = Param(x=[1])
+scheduler = Slurm()
+def execute(x):
+    return {}
+"""
 
 HERE: dict[str, Any] = {"executable": "/p", "job": "7", "host": "n1", "parent": "slurmstepd", "cores": 2}
 HERE |= {"versions": {"Python": "3.11.2", "psyrun": "1.0", "numpy": "2.1"}, "handles_signals": True}
@@ -303,7 +312,7 @@ def test_slurm_warns_a_job_of_ours_and_no_other(monkeypatch: pytest.MonkeyPatch,
         said.append(list(command))
         return answers[command[0]]
 
-    monkeypatch.setattr(slurm, "run_command", run)
+    monkeypatch.setattr(slurm_programs, "run_command", run)
     assert Slurm().warn(JobId("17_0", "psy:mine"))
     assert said[-1] == ["scancel", "--batch", "--signal=USR1", "17_0"]
     del said[:]
@@ -320,5 +329,19 @@ def test_slurm_warns_a_job_of_ours_and_no_other(monkeypatch: pytest.MonkeyPatch,
 )
 def test_slurm_tells_its_version(monkeypatch: pytest.MonkeyPatch, answer: Answer, told: str) -> None:
     """If it can."""
-    monkeypatch.setattr(slurm, "run_command", lambda *_, **__: answer)
+    monkeypatch.setattr(slurm_programs, "run_command", lambda *_, **__: answer)
     assert Slurm().version() == told
+
+
+@pytest.mark.slurm
+def test_a_job_of_slurm_tells_what_is_there(slurm: SlurmCluster, tmp_path: Path) -> None:
+    """Its process is the job's own, and hears the warning; one that waits is cancelled, and the reason told."""
+    project = Project(tmp_path)
+    for extra, words in (([], ["reaches it"]), (["--hold"], ["is held", "JobHeldUser", "It was cancelled"])):
+        args = {"timelimit": "5m", "extra": extra}
+        project.task("t", f"{ON_SLURM}scheduler_args = {args}\n")
+        environment = slurm.environment() | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        told = project.run("doctor", "t", "--timeout", "3" if extra else "60", status=0, **environment).stdout
+        assert [word for word in words if word not in told] == []
+        assert slurm.run("squeue", "-h", "-n", "psy-doctor") == ""
+    assert not (tmp_path / "psy-work").exists()

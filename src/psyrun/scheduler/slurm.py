@@ -287,15 +287,15 @@ class Slurm(Queue):
     def warn(self, job: JobId) -> bool:
         """Send the process that a job of ours is the signal that Slurm sends before its time is over."""
         if job.id in self._list(0).of({job.token}):
-            answer = _run(["scancel", "--batch", "--signal=USR1", job.id])
+            answer = run(["scancel", "--batch", "--signal=USR1", job.id])
             if answer.status != 0:
-                raise QueueError(f"scancel --batch --signal=USR1 {job.id}: {_said(answer)}")
+                raise QueueError(f"scancel --batch --signal=USR1 {job.id}: {said(answer)}")
             return True
         raise QueueError(f"{job.id} is no job of this task any more")
 
     def version(self) -> str:
         """Return what ``sbatch --version`` says."""
-        answer = _run(["sbatch", "--version"])
+        answer = run(["sbatch", "--version"])
         return answer.output.strip() if answer.status == 0 else ""
 
 

@@ -79,8 +79,9 @@ class TestRefused:
         project.queued_task(n=6)
         project.in_front("sqsub", "exit 127")
         (project.programs / "sqsub").unlink()
-        told = project.run("t", status=75).stderr
-        assert "sqsub" in told
+        told = project.run("t", status=2).stderr
+        assert "there is no sqsub on this machine" in told
+        assert not (project.path / "psy-work").exists()
         project.as_it_was("sqsub")
         project.run("t")
         completes(project, 6, 6)

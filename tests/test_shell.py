@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from psyrun.shell import run_command
+from psyrun.shell import Answer, run_command
 
 
 def test_the_environment_is_ours_or_the_one_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +21,11 @@ def test_what_a_program_said_before_it_took_too_long() -> None:
     assert answer.status == 124
     assert answer.errors == "full, sleeping\n/bin/sh gave no answer within 0.5 s"
     assert run_command(["/bin/sleep", "60"], timeout=0.1).errors == "/bin/sleep gave no answer within 0.1 s"
+
+
+def test_a_program_is_given_up_when_it_says_that_it_waits_for_nothing_sure() -> None:
+    """Not before, and what it said is kept; what it reads is read once."""
+    full = ["/bin/sh", "-c", "cat; echo full, sleeping >&2; exec sleep 60"]
+    assert run_command(full, stdin="a", give_up_on="sleeping") == Answer(125, "", "full, sleeping\n")
+    late = ["/bin/sh", "-c", "cat; sleep 0.3; echo no >&2; exit 3"]
+    assert run_command(late, stdin="a" * 100_000, give_up_on="sleeping") == Answer(3, "a" * 100_000, "no\n")

@@ -529,3 +529,15 @@ def test_as_psyrun_0_8_had_it() -> None:
     assert repr(psyrun.Slurm()) == "Slurm()"
     assert repr(psyrun.Slurm("/nowhere/x")) == "Slurm('/nowhere/x')"
     assert not Slurm.local
+
+
+def test_what_waits_is_cancelled_alone(fake: Fake) -> None:
+    """What started since it was listed goes on, and squeue is asked once."""
+    taken = Slurm().submit_many(job(3))
+    fake.put("17", 1, "RUNNING")
+    queue = Slurm()
+    assert queue.cancel_waiting(taken) == ids("17_0", "17_2")
+    assert states(queue, taken) == [JobState.CANCELLED, JobState.RUNNING, JobState.CANCELLED]
+    (call,) = fake.calls("scancel")
+    assert call["words"] == ["--state=PENDING", "17_[0,2]"]
+    assert len(fake.calls("squeue")) == 2

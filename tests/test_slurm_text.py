@@ -27,6 +27,7 @@ from psyrun.scheduler.slurm_text import (
 )
 from psyrun.scheduler.slurm_words import (
     STATES,
+    is_gone,
     is_limit,
     is_unsure,
     listing,
@@ -413,3 +414,10 @@ def test_how_jobs_ended() -> None:
         "17_[4-9]": "CANCELLED by 1000 after 00:00:00, exit status 0:0",
     }
     assert post_mortem("") == {}
+
+
+def test_scancel_complains_of_jobs_that_are_over() -> None:
+    """That is no trouble; anything else is."""
+    assert is_gone("scancel: error: Kill job error on job id 593: Invalid job id specified")
+    assert is_gone("scancel: error: Kill job error on job id 17: Job/step already completing or completed")
+    assert not is_gone("scancel: error: Kill job error on job id 17: Access/permission denied")

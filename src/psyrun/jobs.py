@@ -12,7 +12,7 @@ from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
 from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
-from psyrun.submissions import Submission, read_submissions
+from psyrun.submissions import Submission, read_submissions, was_over
 from psyrun.workdir import Workdir
 
 MAX_AGE = 30.0
@@ -121,6 +121,8 @@ class Jobs:
 
     def is_over(self, job: JobId) -> bool:
         """Whether the queue answered, and the job has ended."""
+        if was_over(self.workdir, job.token):
+            return True
         known = {job for submission in self.submissions for job in submission.ids or ()}
         return not self.trouble and job in known and self.status(job).state.over
 
@@ -150,15 +152,11 @@ class Jobs:
         return False
 
     def cancel_waiting(self, plan: Plan) -> list[JobId]:
-        """Take jobs of a plan that did not start from the queue; return which."""
-        waiting = [
-            job
-            for job, status in self.alive(lambda submission: submission.uid == plan.uid).items()
-            if status.state in (JobState.QUEUED, JobState.HELD) and not self.trouble
-        ]
-        if waiting:
-            self.queue.cancel(waiting)
-        return waiting
+        """Take jobs of a plan that did not start from the queue, as far as it is known of them; return which."""
+        alive = self.alive(lambda submission: submission.uid == plan.uid)
+        if self.trouble or all(status.state is JobState.RUNNING for status in alive.values()):
+            return []
+        return self.queue.cancel_waiting(list(alive))
 
     def tidy(self) -> None:
         """Note which submissions are over, so that they are not asked for again."""

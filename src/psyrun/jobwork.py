@@ -101,23 +101,25 @@ class JobWorker:
 
     def _see_to_the_rest(self, goes_on: bool) -> None:
         """Merge when all is done, or go on with new jobs if the time of these was short; others may still be at it."""
-        if held_tokens(self._workdir, self._observer):
+        self._jobs.look()
+        held = held_tokens(self._workdir, self._observer)
+        if not all(self._observer.left_by_queue(token.worker) for _, token in held):
             return
         newest = Plan.read(self._workdir.plans / self._workdir.plan_ids()[-1])
-        is_open = newest.claims().has(OPEN)
+        is_open = newest.claims().has(OPEN) or newest.claims().has(HELD)
         if newest.id != self._plan.id:  # its own jobs see to it; but they may have merged before this one ended
             if not is_open:
                 self._merge(newest, newest.task())
         elif goes_on and is_open:
-            self._go_on()
+            if not self._go_on():
+                self._merge(newest, newest.task())
         elif self._is_first("merging"):
-            self._jobs.look_anew()
-            self._cancel_the_rest()
             task = newest.task()
             if not (goes_on and self._climb(task)):
                 self._merge(newest, task)
+            self._jobs.look_anew()
+            self._cancel_the_rest()
         else:  # it came late; what was submitted after the merge is not of use either
-            self._jobs.look()
             self._cancel_the_rest()
 
     def _merge(self, plan: Plan, task: Task) -> None:
@@ -138,26 +140,27 @@ class JobWorker:
         if cancelled:
             _say(f"nothing is left for jobs {shown_ids(job.id for job in cancelled)}; cancelled")
 
-    def _go_on(self) -> None:
-        """Submit again what is left, if there was progress and the task allows it."""
+    def _go_on(self) -> bool:
+        """Submit again what is left, if there was progress and the task allows it; return whether it is seen to."""
         mine = read_submissions(self._workdir, self._plan)
         last = mine[-1]
         if sum(s.cause == CONTINUED for s in mine) >= last.resubmit:
             _say(f"the time is over, and the run went on by itself {last.resubmit} times (resubmit)")
-            return
+            return False
         n_rows = rows_on_record(self._workdir)
         if n_rows <= last.n_rows:
             _say("the time is over, and no item was finished since the last submission")
-            return
+            return False
         self._jobs.look_anew()
         if self._others():
-            return
-        left = self._plan.claims().tokens(OPEN)
+            return True
+        left = [*self._plan.claims().tokens(OPEN), *self._plan.claims().tokens(HELD)]
         for group in self._plan.groups:
             n = sum(group[0] <= token.first <= group[1] for token in left)
             before = next((s for s in reversed(mine) if s.first == group[0]), last)
             if n:
                 self._submit_again(before, next_number(self._workdir, self._plan), n, n_rows)
+        return True
 
     def _others(self) -> bool:
         """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""

@@ -163,3 +163,8 @@ def read_submissions(workdir: Workdir, plan: Plan | None = None) -> list[Submiss
             with suppress(TemporaryError):  # a foreign file, or one that was damaged: then its jobs end by themselves
                 found.append(read_submission(workdir, name))
     return sorted(found, key=lambda submission: (submission.plan, submission.number))
+
+
+def was_over(workdir: Workdir, token: str) -> bool:
+    """Whether it was noted that no job of a submission is left."""
+    return token != "" and (workdir.submissions / token.removeprefix("psy:") / _OVER).exists()

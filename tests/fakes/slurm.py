@@ -154,9 +154,10 @@ def squeue(state: dict[str, Any], words: list[str], mood: str) -> int:
 
 
 def scancel(state: dict[str, Any], words: list[str], mood: str) -> int:
-    """End elements or whole arrays."""
+    """End elements or whole arrays; with --state=PENDING only what did not start."""
     if mood == "down":
         return fail(f"scancel: error: {DOWN}")
+    pending = "--state=PENDING" in words
     for word in words:
         array, _, part = word.partition("_")
         numbers: set[str] = set()
@@ -165,7 +166,7 @@ def scancel(state: dict[str, Any], words: list[str], mood: str) -> int:
         for job in state["jobs"]:
             if job["array"] == array:
                 for number in alive(job):
-                    if not part or number in numbers:
+                    if (not part or number in numbers) and not (pending and job["elements"][number][0] != "PENDING"):
                         job["elements"][number] = ["CANCELLED", "None"]
     return 0
 

@@ -195,6 +195,19 @@ class Queue(Scheduler):
             It gives no answer.
         """
 
+    def cancel_waiting(self, ids: Sequence[JobId]) -> list[JobId]:
+        """End those that did not start, and no others; return which.
+
+        Raises
+        ------
+        QueueError
+            It gives no answer.
+        """
+        waiting = [id_ for id_, status in self.poll(ids).items() if status.state in (JobState.QUEUED, JobState.HELD)]
+        if waiting:
+            self.cancel(waiting)
+        return waiting
+
     def submit_many(self, job: Job) -> list[JobId]:
         """Give all ``job.n`` jobs to the queue; queues with arrays do it in one step.
 

@@ -19,6 +19,7 @@ from psyrun.scheduler.slurm_programs import TIMEOUT, list_jobs, run, said, world
 from psyrun.scheduler.slurm_text import compressed, elements, sbatch_command, script
 from psyrun.scheduler.slurm_words import (
     Listing,
+    is_gone,
     is_limit,
     is_unsure,
     listing,
@@ -29,8 +30,6 @@ from psyrun.scheduler.slurm_words import (
     too_long,
 )
 
-SHORT_TIMEOUT = 10.0
-"""Seconds to wait for sbatch where it has taken some of the jobs: where it has no room for more, it waits by itself."""
 TRIES = 3
 PAUSES = (2.0, 4.0, 8.0)
 """Seconds before each look for jobs that may have been taken: Slurm may still be at it when sbatch has given up."""
@@ -125,7 +124,7 @@ class Slurm(Queue):
         command, text = sbatch_command(job, job.n), script(job)
         for _ in range(TRIES):
             try:
-                answer = run(command, text, SHORT_TIMEOUT if known else TIMEOUT)
+                answer = run(command, text)
             finally:
                 self._forget()
             array = submitted_id(answer.output) if answer.status == 0 else None
@@ -262,7 +261,16 @@ class Slurm(Queue):
 
     def cancel(self, ids: Sequence[JobId]) -> None:
         """End jobs that are ours and not over, by one command."""
-        listed = self._list(0)
+        self._cancel(ids)
+
+    def cancel_waiting(self, ids: Sequence[JobId]) -> list[JobId]:
+        """End those of our jobs that did not start, also if one does between the listing and its end."""
+        waiting = [id_ for id_, status in self.poll(ids).items() if status.state in (JobState.QUEUED, JobState.HELD)]
+        self._cancel(waiting, "--state=PENDING", max_age=TIMEOUT)  # what poll was told is still there
+        return waiting
+
+    def _cancel(self, ids: Sequence[JobId], *options: str, max_age: float = 0.0) -> None:
+        listed = self._list(max_age)
         known = listed.of({id_.token for id_ in ids})
         alive: dict[str, set[str]] = defaultdict(set)
         for name, (_, status) in known.items():
@@ -278,10 +286,10 @@ class Slurm(Queue):
         if not words:
             return
         try:
-            answer = run(["scancel", *words])
+            answer = run(["scancel", *options, *words])
         finally:
             self._forget()
-        if answer.status != 0:
+        if answer.status != 0 and not all(map(is_gone, answer.errors.splitlines())):
             raise QueueError(f"scancel {' '.join(words)}: {said(answer)}. Type the command again later")
 
     def warn(self, job: JobId) -> bool:

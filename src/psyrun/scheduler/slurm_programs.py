@@ -11,6 +11,8 @@ from psyrun.scheduler.slurm_words import LISTING, listing
 from psyrun.shell import Answer, run_command
 
 TIMEOUT = 60.0
+SLEEPS = "sleeping and retrying"
+"""What sbatch says when there is no room for more jobs; it would go on for two minutes, and say no more."""
 
 # A job that submits jobs must not hand on what it was given; and the user's settings for listings would hide jobs.
 _SCRUBBED = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SCONTROL_")
@@ -33,12 +35,12 @@ def list_jobs() -> str:
     return answer.output
 
 
-def run(command: Sequence[str], stdin: str | None = None, timeout: float = TIMEOUT) -> Answer:
+def run(command: Sequence[str], stdin: str | None = None) -> Answer:
     """Run one of Slurm's programs, in an environment without what it would take from a job or from habits."""
     environment = {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_SCRUBBED)}
     if command[0] == "squeue":
         environment["SLURM_BITSTR_LEN"] = "0"  # or arrays are truncated
-    return run_command(command, timeout=timeout, stdin=stdin, environment=environment)
+    return run_command(command, timeout=TIMEOUT, stdin=stdin, environment=environment, give_up_on=SLEEPS)
 
 
 def said(answer: Answer) -> str:

@@ -146,6 +146,11 @@ def is_limit(errors: str) -> bool:
     return _LIMITS.search(errors) is not None and _never_word(errors) is None
 
 
+def is_gone(line: str) -> bool:
+    """Whether a line of scancel only says that a job is over, as it may be since it was listed."""
+    return "Invalid job id specified" in line or "Job/step already completing or completed" in line
+
+
 def is_unsure(errors: str, status: int) -> bool:
     """Whether sbatch failed so that the jobs may have been taken: it was stopped, or the connection failed."""
     return status == 124 or status < 0 or _UNSURE.search(errors) is not None

@@ -309,6 +309,15 @@ class QueueTests:
         assert bench.state(other) is JobState.RUNNING
         assert bench.reported("told", other) == []
 
+    def test_what_runs_is_not_taken_for_what_waits(self, bench: Bench) -> None:
+        """Taking jobs from the queue that did not start ends none that did."""
+        jobs = bench.submit(bench.job(deed="wait", n=2))
+        for job_id in jobs:
+            bench.wait_for("began", job_id)
+        assert bench.queue.cancel_waiting(jobs) == []
+        assert [bench.state(job_id) for job_id in jobs] == [JobState.RUNNING] * 2
+        assert bench.reported("told", jobs[0]) == []
+
     def test_a_job_of_others_is_left_alone(self, bench: Bench) -> None:
         """One that has the number of a job of ours, and another token, is none of ours: for us it is gone."""
         (job_id,) = bench.submit(bench.job(deed="wait"))

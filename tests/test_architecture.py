@@ -24,21 +24,10 @@ ORDER = [
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "holdings", "streak"),
     *("watch", "supervisor"),
     *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
-    *("machine", "probes", "doctor", "selection", "retire", "foreign", "adopt", "forecast", "questions"),
-    *(
-        "work",
-        "run",
-        "queued",
-        "jobwork",
-        "worker",
-        "steps",
-        "arguments",
-        "commands",
-        "cli",
-        "program",
-        "__main__",
-        "testing",
-    ),
+    *("machine", "probes", "jobprobe", "jobfindings", "doctor"),
+    *("selection", "retire", "foreign", "adopt", "forecast", "costs", "advise", "questions"),
+    *("work", "run", "queued", "jobcheck", "lastworker", "jobwork", "worker", "steps"),
+    *("arguments", "commands", "cli", "program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.
 FACADES = ["exceptions", "__init__"]

@@ -449,6 +449,7 @@ def test_the_bytes_of_a_part_are_those_of_the_documentation(tmp_path: Path) -> N
     with writer(tmp_path / "part") as log:
         write_rows(log, system(3, 2), rows)
         log.fail(Failure((1, 2), 5, 1.5, 0.25, "ValueError", "no", "f.py:3", "Traceback"))
+        log.peak(123456789)
         log.end()
     schema = {"columns": [["x", "<i8", []], ["t", "var", []], ["v", "<f8", [1]]]}
     text = "é".encode()
@@ -457,13 +458,23 @@ def test_the_bytes_of_a_part_are_those_of_the_documentation(tmp_path: Path) -> N
         SYSTEM.pack(28, 44, 4, 4.5, 0.5) + struct.pack("<qQd", 8, 4, 2.5),
     ]
     failure = {"key": [1, 2], "index": 5, "start": 1.5, "duration": 0.25, "type": "ValueError", "message": "no"}
-    failure |= {"where": "f.py:3", "traceback": "Traceback"}
+    failure |= {"where": "f.py:3", "traceback": "Traceback", "rung": 0}
     assert (tmp_path / "part").read_bytes() == forged(
         (2, json.dumps(schema).encode(), 0, 0),
         (3, b"".join(cells) + b"s" + text + b"n", 0, 2),
         (4, json.dumps(failure).encode(), 0, 0),
+        (6, b'{"peak": 123456789}', 0, 0),
         (5, b"", 0, 0),
     )
+    assert scan.read(tmp_path / "part").peak == 123456789
+
+
+def test_a_kind_of_record_that_nobody_knows_is_overlooked(tmp_path: Path) -> None:
+    """So are peaks that are no numbers; what stands beside them is read."""
+    infinite = (6, b'{"peak": Infinity}', 0, 0)
+    (tmp_path / "part").write_bytes(forged((7, b"later", 0, 0), infinite, (6, b'{"peak": 5}', 0, 0)))
+    part = scan.read(tmp_path / "part")
+    assert (part.peak, len(part.damage), part.header["code"]) == (5, 1, "c")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ def test_a_failure_stands_between_rows(recorded: Recorded) -> None:
     assert recorded.rows() == [(0, 0.0, 1), (4, 2.0, 2)]
     (failure,) = scan.read(recorded.path).failures
     assert (failure.index, failure.key, failure.message) == (2, (2, 3), "no")
+
+
+def test_a_peak_is_noted_when_it_grew(recorded: Recorded) -> None:
+    """By a tenth; the largest counts."""
+    sizes = []
+    for n_bytes in (1000, 1000, 1090, 1101, 900, 5000, 5100):
+        recorded.recorder.note_peak(n_bytes)
+        sizes.append(recorded.path.stat().st_size)
+    assert [b > a for a, b in pairwise(sizes)] == [False, False, True, False, True, False]
+    assert scan.read(recorded.path).peak == 5000
 
 
 def test_a_value_that_cannot_be_kept_fails_alone(recorded: Recorded) -> None:

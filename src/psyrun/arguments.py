@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from psyrun.scheduler import available_cores
+from psyrun.units import seconds
 
 
 def number_of_workers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -20,6 +21,16 @@ def number_of_workers(ctx: click.Context, parameter: click.Parameter, value: str
     if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number from 1")
     return int(value)
+
+
+def number_of_seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Check how long something may take."""
+    if value is None:
+        return None
+    try:
+        return seconds(float(value) if value.replace(".", "", 1).isdecimal() else value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}. It takes seconds, or such as 10m or 1h30m") from error
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ from psyrun.errors import (
 from psyrun.keys import Lanes
 from psyrun.parts import Failure, Writer
 from psyrun.plan import Plan
-from psyrun.processes import FINISHED, PROBLEM, RAISED, READY, receive, send
+from psyrun.processes import FINISHED, PROBLEM, RAISED, READY, peak_memory, receive, send
 from psyrun.recorder import BUFFERED, CONSTANT, FAST, Recorder, may_wait, user_trace
 from psyrun.retries import class_of
 from psyrun.seeding import SEED, arguments, asked_for
@@ -190,6 +190,7 @@ class Child:
             self._block_first = first
             self._run_items(first, self._work.selection(first, last))
             self._see_to_failed()
+            self._recorder.note_peak(peak_memory())
             with suppress(Exception):  # it is the user's
                 sys.stdout.flush()
             self._counters[POSITION] = -1

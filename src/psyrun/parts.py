@@ -25,7 +25,7 @@ from psyrun.files import write_all
 
 FORMAT = 1
 MAGIC = b"\xf0psy"
-PART, SCHEMA, ROWS, FAIL, END = range(1, 6)
+PART, SCHEMA, ROWS, FAIL, END, PEAK = range(1, 7)
 
 # magic, kind of record, flags, number of the schema, crc32, rows, length of the payload
 FRAME = struct.Struct("<4sBBHIIQ")
@@ -130,6 +130,10 @@ class Writer:
     def end(self) -> None:
         """Write that no more will come."""
         self._record(END, b"")
+
+    def peak(self, n_bytes: int) -> None:
+        """Write how much memory the process used at most until now."""
+        self._record(PEAK, json.dumps({"peak": n_bytes}).encode())
 
     def rows(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -17,6 +18,9 @@ from typing import Any
 
 READY, BLOCK, FINISHED, RAISED, PROBLEM = range(5)
 """Kinds of messages between a supervisor and its children."""
+
+UNIT_OF_RUSAGE = 1 if sys.platform == "darwin" else 1024
+"""Bytes that a ru_maxrss of 1 means."""
 
 RECORDING_GRACE = 60.0
 """Seconds that a process gets to record what is finished, when it is told to end."""
@@ -72,6 +76,12 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(number), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process used, or, if that is more, one that it started and waited for."""
+    usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return max(usage.ru_maxrss for usage in usages) * UNIT_OF_RUSAGE
 
 
 def ending(status: int) -> str:

@@ -27,6 +27,7 @@ FAST = 0.001
 _OWN = str(Path(__file__).parent) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _MOST_BYTES_COPIED = 2**16
+_GREW = 1.1
 
 # Values of these types cannot change while they wait.
 CONSTANT = frozenset({int, float, bool, complex, str, bytes, type(None), np.float64, np.int64, np.bool_, np.float32})
@@ -67,6 +68,7 @@ class Recorder:
         self._number = 0
         self._began = 0.0
         self._succeeded = 0
+        self._peak = 0
         self._lock = threading.Lock()
         self._waiting = threading.Event()
         self._thread: threading.Thread | None = None
@@ -169,6 +171,13 @@ class Recorder:
     def _failure(self, error: BaseException, number: int, began: float, ended: float) -> Failure:
         start = began + self._clock_began
         return failure_of(error, self._keys[number], int(self._indices[number]), start, ended - began)
+
+    def note_peak(self, n_bytes: int) -> None:
+        """Append how much memory this process used at most, if that is a tenth more than when it was noted last."""
+        if n_bytes > _GREW * self._peak:
+            with self._lock:
+                self._writer.peak(n_bytes)
+            self._peak = n_bytes
 
     def wake(self) -> None:
         """Have a thread append the fast items if no more of them come: the next one may be slow."""

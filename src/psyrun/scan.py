@@ -7,6 +7,7 @@ A torn tail (the writer was killed) is dropped; damage inside is skipped up to t
 from __future__ import annotations
 
 import json
+import operator
 import os
 import struct
 from collections.abc import Iterator
@@ -21,7 +22,21 @@ from psyrun.arrays import Array
 from psyrun.cells import value_of
 from psyrun.errors import TemporaryError
 from psyrun.keys import Lanes
-from psyrun.parts import FAIL, FORMAT, FRAME, MAGIC, PART, ROWS, SCHEMA, SYSTEM, VARIABLE, Failure, Schema, checksum
+from psyrun.parts import (
+    FAIL,
+    FORMAT,
+    FRAME,
+    MAGIC,
+    PART,
+    PEAK,
+    ROWS,
+    SCHEMA,
+    SYSTEM,
+    VARIABLE,
+    Failure,
+    Schema,
+    checksum,
+)
 
 _WINDOW = 2**20
 _INDEX_OF_ROW = struct.Struct("<q")
@@ -132,6 +147,8 @@ class Part:
         Ranges of bytes inside that are no records.
     schemas : dict of int to (Schema, dtype)
         Those seen so far, by number.
+    peak : int
+        Bytes of memory that the writer used at most, as far as it was noted; 0 if it was not.
     """
 
     name: str
@@ -142,6 +159,7 @@ class Part:
     size: int = 0
     file_size: int = 0
     schemas: dict[int, tuple[Schema, np.dtype[Any]]] = field(default_factory=dict)
+    peak: int = 0
 
     def joined(self, name: str) -> Array:
         """Return a system column (key, index, start, duration) of all rows."""
@@ -322,6 +340,8 @@ def read(path: Path, before: Part | None = None) -> Part:
                     batches.add(record, *schemas[record.schema])
                 elif record.kind == FAIL:
                     part.failures.append(Failure.from_json(json.loads(bytes(record.payload))))
+                elif record.kind == PEAK:
+                    part.peak = max(part.peak, operator.index(json.loads(bytes(record.payload))["peak"]))
             except (KeyError, IndexError, ValueError, TypeError):
                 part.damage.append((record.offset, record.offset + len(record.payload)))
         batches.close()

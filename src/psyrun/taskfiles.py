@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "Run one item of a task here and now, and print its result.",
     "run": "Run tasks: only items that are missing. `psy-doit NAME` is short for it.",
     "plan": "Print what a run would compute, and what that would cost.",
+    "advise": "Say what to ask a queue for, from what was measured.",
     "status": "Print how many items are done, failed, running and missing.",
     "watch": "Show how tasks go on, until nobody is at work on them.",
     "wait": "Return when nobody is at work on tasks any more.",

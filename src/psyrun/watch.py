@@ -6,7 +6,6 @@ import mmap
 import os
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ from psyrun.holdings import Block, Holding
 from psyrun.memory import OUT_OF_MEMORY, MemoryLimit
 from psyrun.parts import Failure
 from psyrun.plan import Plan
-from psyrun.processes import ending
+from psyrun.processes import UNIT_OF_RUSAGE, ending
 from psyrun.terms import JOB_TIME, NO_JOB, Deadline, Terms
 from psyrun.units import shown_seconds
 
@@ -31,7 +30,6 @@ TIME_LIMIT = "TimeLimit"
 """What the failure of an item is called that was killed after `timeout`."""
 
 _COUNTERS = 5
-_UNIT_OF_RUSAGE = 1 if sys.platform == "darwin" else 1024
 _PAUSE = 2.0
 """Seconds between two looks that only a pause of all processes explains."""
 
@@ -83,7 +81,7 @@ class ChildProcess:
         if self.ended is None:
             pid, status, usage = os.wait4(self.pid, flags)
             if pid:
-                self.ended, self.peak = status, usage.ru_maxrss * _UNIT_OF_RUSAGE
+                self.ended, self.peak = status, usage.ru_maxrss * UNIT_OF_RUSAGE
         return self.ended or 0
 
     def has_ended(self) -> bool:

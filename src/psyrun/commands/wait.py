@@ -8,24 +8,17 @@ from pathlib import Path
 
 import click
 
+from psyrun.arguments import number_of_seconds
 from psyrun.status import lines, report
 from psyrun.tasks import load_task
-from psyrun.units import seconds
 from psyrun.waiting import wait_for
-
-
-def _time(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return seconds(float(value) if value.replace(".", "", 1).isdecimal() else value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}. It takes seconds, or such as 10m or 1h30m") from error
 
 
 @click.command("wait")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--timeout", metavar="TIME", callback=_time, help="The most to wait, such as 90s, 10m or 1h30m.")
+@click.option(
+    "--timeout", metavar="TIME", callback=number_of_seconds, help="The most to wait, such as 90s, 10m or 1h30m."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in the end, with a schema_version.")
 @click.pass_obj
 def command(taskdir: Path, names: tuple[str, ...], timeout: float | None, as_json: bool) -> int:

@@ -237,6 +237,20 @@ class Queue(Scheduler):
         """Return what the queue has on record of jobs that are over, in its own words; {} where it keeps none."""
         return {}
 
+    def warn(self, job: JobId) -> bool:
+        """Send a job that runs the signal that it gets before its time is over; return False if the queue sends none.
+
+        Raises
+        ------
+        QueueError
+            It gives no answer, or does not do it.
+        """
+        return False
+
+    def version(self) -> str:
+        """Return what the queue says of its own version; '' if nothing."""
+        return ""
+
     def check_submission(self, job: Job) -> None:
         """Raise a TaskError if the queue would take the job and never run it, such as for a time above its limit."""
 

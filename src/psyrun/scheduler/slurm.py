@@ -292,6 +292,20 @@ class Slurm(Queue):
         if answer.status != 0 and not all(map(is_gone, answer.errors.splitlines())):
             raise QueueError(f"scancel {' '.join(words)}: {said(answer)}. Type the command again later")
 
+    def warn(self, job: JobId) -> bool:
+        """Send the process that a job of ours is the signal that Slurm sends before its time is over."""
+        if job.id in self._list(0).of({job.token}):
+            answer = run(["scancel", "--batch", "--signal=USR1", job.id])
+            if answer.status != 0:
+                raise QueueError(f"scancel --batch --signal=USR1 {job.id}: {said(answer)}")
+            return True
+        raise QueueError(f"{job.id} is no job of this task any more")
+
+    def version(self) -> str:
+        """Return what ``sbatch --version`` says."""
+        answer = run(["sbatch", "--version"])
+        return answer.output.strip() if answer.status == 0 else ""
+
 
 def _elements(array: str, ids: Collection[str]) -> str:
     return compressed(array, [number for id_ in ids for number in elements(id_)[1] or []])

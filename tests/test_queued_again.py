@@ -13,6 +13,8 @@ from invariants import assert_complete
 from project import until
 from queueproject import AT_GATE, QueueProject
 
+pytestmark = pytest.mark.kill
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[QueueProject]:

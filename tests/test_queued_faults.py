@@ -15,6 +15,8 @@ import pytest
 from project import until
 from queueproject import AT_GATE, QueueProject
 
+pytestmark = pytest.mark.crash
+
 COUNTED = """
 echo x >> "$PROJECT/calls"
 n=$(wc -l < "$PROJECT/calls")

@@ -13,6 +13,8 @@ from invariants import assert_complete
 from project import until
 from queueproject import AT_GATE, QueueProject
 
+pytestmark = pytest.mark.kill
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[QueueProject]:
@@ -79,6 +81,38 @@ class TestOlderPlans:
         project.wait_ended()
         assert project.status("t")["merged"], "nobody merged"
         assert_complete(project, n)
+
+    def test_of_one_that_cannot_be_read(self, project: QueueProject) -> None:
+        """What its jobs have in hand is not known: the command says so, and does not wait for hours."""
+        project.queued_task(n=8, max_jobs=2, body=AT_GATE)
+        project.run("t")
+        until(lambda: len(project.held()) == 2)
+        (project.path / "psy-work/t/plan/0001/plan.json").write_text("{")
+        told = project.run("t", status=75).stderr
+        assert "psy-doit wait t" in told
+        assert "psy-doit kill t" in told
+        project.open_gate()
+        project.wait_ended()
+        project.run("t")
+        project.wait_ended()
+        assert_complete(project, 8)
+        assert project.started() == dict.fromkeys(range(8), 1)
+
+    def test_the_scheduler_changes(self, project: QueueProject) -> None:
+        """A run on this machine works along with the jobs, and merges."""
+        project.queued_task(n=8, max_jobs=2, body="while x < 4 and not os.path.exists('gate'): time.sleep(0.01)")
+        project.run("t")
+        until(lambda: len(project.held()) == 1 and project.status("t")["n_done"] == 4)
+        path = project.tasks / "task_t.py"
+        local = "import psyrun; scheduler = psyrun.Multiprocessing(2)"
+        text = path.read_text().replace('scheduler = Sqsub("files of the queue")', local)
+        path.write_text(text.replace("scheduler_args = ", "scheduler_args = {} and "))
+        command = project.start("t")
+        project.open_gate()
+        assert command.wait(60) == 0
+        project.wait_ended()
+        assert_complete(project, 8)
+        assert project.started() == dict.fromkeys(range(8), 1)
 
 
 class TestLastWorker:

@@ -15,6 +15,8 @@ import pytest
 from project import until
 from queueproject import AT_GATE, QueueProject
 
+pytestmark = pytest.mark.crash
+
 COUNTED = """
 echo x >> "$PROJECT/calls"
 n=$(wc -l < "$PROJECT/calls")
@@ -217,6 +219,33 @@ class TestAtOnce:
         project.wait_ended(120)
         assert project.started() == dict.fromkeys(range(4), len(names))
         assert all((project.path / f"psy-work/{name}/result.npz").exists() for name in names)
+
+    def test_one_that_stands_still(self, project: QueueProject) -> None:
+        """While somebody submits, others wait for the end of it, and find the jobs."""
+        project.queued_task(n=8, max_jobs=4)
+        still = '"$REAL" "$@"; touch two; kill -STOP $PPID; exit 0'
+        project.in_front("sqsub", f'{COUNTED}\n[ $n = 2 ] && {{ {still}; }}\nexec "$REAL" "$@"')
+        first = project.start("t")
+        until((project.path / "two").exists)
+        assert "are being submitted" in project.run("status", "t").stdout
+        second = project.start("t")
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(1.5)
+        first.send_signal(signal.SIGCONT)
+        assert (first.wait(60), second.wait(60)) == (0, 0)
+        completes(project, 8, 4)
+
+    def test_kill_while_another_submits(self, project: QueueProject) -> None:
+        """It waits until all are there, and ends all."""
+        project.queued_task(n=8, max_jobs=4, body=AT_GATE)
+        project.in_front("sqsub", '"$REAL" "$@"; touch one; sleep 0.2')
+        first = project.start("t")
+        until((project.path / "one").exists)
+        project.run("kill", "t")
+        assert first.wait(60) == 0
+        project.wait_ended()
+        assert len(project.jobs("K")) == 4
+        assert project.held() == []
 
 
 class TestForeign:

@@ -15,6 +15,8 @@ from psyrun.record import read_parts
 from psyrun.workdir import Workdir
 from queueproject import AT_GATE, QueueProject
 
+pytestmark = pytest.mark.kill
+
 LATER = "while x >= 8 and not os.path.exists('gate'): time.sleep(0.01)"
 
 

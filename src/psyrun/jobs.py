@@ -292,7 +292,9 @@ def job_lines(jobs: Jobs) -> list[str]:
         found.append(f"the queue gives no answer, so jobs may be there: {jobs.trouble}")
     for submission in jobs.submissions:
         alive = jobs.alive(lambda s, submission=submission: s is submission)  # type: ignore[misc]
-        if submission.ids is None:
+        if submission.ids is None and submission.by.gone():
+            found.append("jobs may be in the queue that nobody noted; the next psy-doit finds out")
+        elif submission.ids is None:
             found.append(f"jobs are being submitted by process {submission.by.pid} on {submission.by.host}")
         elif alive and not jobs.trouble:
             what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())

@@ -13,7 +13,7 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
-from psyrun.errors import TaskError
+from psyrun.errors import TaskError, TemporaryError
 from psyrun.jobs import JobObserver, Jobs, job_lines, recipe_of, shown_ids
 from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
@@ -25,7 +25,7 @@ from psyrun.retries import class_of
 from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, Queue
 from psyrun.scheduler.resources import n_rungs, resolved
-from psyrun.state import State, lookup_of
+from psyrun.state import Held, State, lookup_of
 from psyrun.submissions import COMMAND, Submission, next_number
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
@@ -130,6 +130,14 @@ class QueuedRun(Run):
     def merge(self) -> None:
         """Put the result in place; this waits for nobody."""
         merge(self.workdir, self._current(), self.task, lookup_of(self.task))
+
+    def _wait_for(self, held: list[Held]) -> None:
+        """Return at once, with an error: jobs may take days."""
+        task = self.task
+        raise TemporaryError(
+            f"{task.name}: jobs of a plan that cannot be read are at work, so it is not known on what. Type it again "
+            f"when they are done ({task.command('wait', task.name)}), or end them: {task.command('kill', task.name)}"
+        )
 
     def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[Group]]:
         """Return work list, sizes and groups: items that need more than the others are chunks of their own."""

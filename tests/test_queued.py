@@ -281,3 +281,24 @@ class TestEdits:
         project.wait_ended()
         assert project.started() == dict.fromkeys(range(6), 1)
         assert project.steps("t") == ["-- t:split", "-- t:merge"]
+
+
+class TestElsewhere:
+    """Two clusters share a file system."""
+
+    def test_jobs_of_another_cluster_may_be_there(self, project: QueueProject) -> None:
+        """Its queue cannot be asked from here: nothing is submitted a second time, and nothing cancelled."""
+        project.slots(0)
+        project.queued_task(n=6)
+        project.run("t")
+        (intent,) = (project.path / "psy-work/t/submit").glob("*/intent.json")
+        content = json.loads(intent.read_text())
+        content["scheduler"]["world"] = "north"
+        intent.write_text(json.dumps(content))
+        conf = project.path / "psy-tasks" / "psy-conf.py"
+        conf.write_text("import psyrun\npsyrun.Sqsub.world = lambda self: 'south'\n")
+        assert project.steps("t") == ["-- t:split"]
+        assert "were given to the cluster north" in project.run("status", "t").stdout
+        assert "in the cluster north" in project.run("kill", "t").stdout
+        assert len(project.jobs("Q")) == 6
+        conf.unlink()

@@ -107,6 +107,8 @@ class Forecast:
         command = self.state.task.command(self.state.task.name)
         if self.refused:
             return [f"{command} would be refused: {self.refused}"]
+        if self.joins and self.state.jobs_expected:
+            return ["jobs that are in the queue see to it"]
         if self.joins:
             return [f"{command} would help with the plan that is being worked on"]
         if not self.n_items:

@@ -23,9 +23,13 @@ _GONE = JobStatus(JobState.GONE)
 
 
 def recipe_of(queue: Queue) -> dict[str, Any]:
-    """Return how to make a scheduler again, as JSON has it: its class, and its public attributes as arguments."""
+    """Return how to make a scheduler again, as JSON has it: its class, and its public attributes as arguments.
+
+    Beside stands which queue it speaks with.
+    """
     arguments = {name: value for name, value in vars(queue).items() if not name.startswith("_")}
-    return {"class": f"{type(queue).__module__}:{type(queue).__qualname__}", "arguments": arguments}
+    name = f"{type(queue).__module__}:{type(queue).__qualname__}"
+    return {"class": name, "arguments": arguments, "world": queue.world()}
 
 
 def made(recipe: Mapping[str, Any]) -> Queue:
@@ -80,7 +84,7 @@ class Jobs:
             It gives no answer: nothing is known, and `alive` is what it was.
         """
         submissions = read_submissions(self.workdir)
-        ids = [job for submission in submissions for job in submission.ids or ()]
+        ids = [job for submission in submissions if not self.elsewhere(submission) for job in submission.ids or ()]
         try:
             asked = self.queue.poll(ids, 0.0 if fresh else self._max_age) if ids else {}
         except QueueError as error:
@@ -88,6 +92,11 @@ class Jobs:
             raise
         self.trouble = ""
         self.submissions, self._asked = submissions, asked
+
+    def elsewhere(self, submission: Submission) -> str:
+        """Return the name of another cluster that has the jobs of a submission; '' if this one has."""
+        theirs, ours = str(submission.scheduler.get("world", "")), self.queue.world()
+        return theirs if theirs and ours and theirs != ours else ""
 
     def look(self) -> None:
         """Do the same where an answer is only to be shown: trouble is kept, and what was heard counts for a while."""
@@ -108,12 +117,13 @@ class Jobs:
         return self._asked.get(job, _GONE)
 
     def alive(self, chosen: Callable[[Submission], bool] = lambda _: True) -> dict[JobId, JobStatus]:
-        """Return the jobs of submissions that are not over; all that were submitted if the queue gave no answer."""
+        """Return the jobs of submissions that are not over, also those of which the queue could not tell."""
         found = {}
         for submission in filter(chosen, self.submissions):
+            unknown = self.trouble or self.elsewhere(submission)
             for job in submission.ids or ():
                 status = self.status(job)
-                if self.trouble:
+                if unknown:
                     found[job] = JobStatus(JobState.UNKNOWN)
                 elif not status.state.over:
                     found[job] = status
@@ -123,7 +133,7 @@ class Jobs:
         """Whether the queue said that the job has ended, now or to an earlier command."""
         if is_noted_as_over(self.workdir, job.token):
             return True
-        known = {job for submission in self.submissions for job in submission.ids or ()}
+        known = {job for s in self.submissions if not self.elsewhere(s) for job in s.ids or ()}
         return not self.trouble and job in known and self.status(job).state.over
 
     def settle(self) -> None:
@@ -296,6 +306,9 @@ def job_lines(jobs: Jobs) -> list[str]:
             found.append("jobs may be in the queue that nobody noted; the next psy-doit finds out")
         elif submission.ids is None:
             found.append(f"jobs are being submitted by process {submission.by.pid} on {submission.by.host}")
+        elif jobs.elsewhere(submission):
+            told = f"the cluster {jobs.elsewhere(submission)}, which cannot be asked from here"
+            found.append(f"jobs {shown_ids(job.id for job in alive)} were given to {told}")
         elif alive and not jobs.trouble:
             what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
             reasons = {s.reason for s in alive.values() if s.state in (JobState.QUEUED, JobState.HELD) and s.reason}

@@ -16,7 +16,7 @@ _MOST_LOGS = 1000
 
 
 def starts(log: str) -> tuple[str, bool] | None:
-    r"""Return the node that a job ran on last, and whether its worker got to start; None if its log tells no node.
+    r"""Return the node that a job ran on last ('': not told), and whether its worker got to start; None: an empty log.
 
     >>> starts("psyrun: job 7_0 on node n1\npsyrun: " + STARTED)
     ('n1', True)
@@ -25,7 +25,7 @@ def starts(log: str) -> tuple[str, bool] | None:
     """
     found = list(_ON_NODE.finditer(log))
     if not found:
-        return None
+        return ("", STARTED in log) if log.strip() else None
     return found[-1][2], STARTED in log[found[-1].end() :]
 
 
@@ -50,8 +50,11 @@ def broken_nodes(workdir: Workdir) -> tuple[list[str], str]:
             else:
                 failed[seen[0]] += 1
                 example[seen[0]] = f"{path}: {(text.strip().splitlines() or [''])[-1]:.200}"
+    if good:
+        failed.pop("", None)  # of queues whose jobs tell no node, none can be left out
     broken = sorted(failed.keys() - good)
     if not broken:
         return [], ""
-    told = f"workers end before they start on {', '.join(broken)} ({example[broken[-1]]})"
-    return (broken, f"{told}; left out") if good else ([], told)
+    names = ", ".join(filter(None, broken))
+    told = f"workers end before they start{f' on {names}' if names else ''} ({example[broken[-1]]})"
+    return (broken, f"{told}; left out") if good and names else ([], told)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from psyrun.jobs import jobs_of, shown_ids
-from psyrun.tasks import load_task
+from psyrun.jobs import Jobs, jobs_of, shown_ids
+from psyrun.tasks import Task, load_task
 
 
 @click.command("kill")
@@ -20,13 +20,19 @@ def command(taskdir: Path, names: tuple[str, ...]) -> None:
         jobs = jobs_of(task.scheduler, task.workdir, max_age=0.0)
         if jobs is None:
             click.echo(f"{name}: has no jobs in a queue. A run on this machine is ended by Ctrl-C in its terminal")
-            continue
-        jobs.settle()
-        jobs.ask()
-        alive = list(jobs.alive())
-        if alive:
-            jobs.queue.cancel(alive)
-            again = task.command(name)
-            click.echo(f"{name}: cancelled {shown_ids(job.id for job in alive)}. To go on: {again}")
         else:
-            click.echo(f"{name}: no jobs of it are in the queue")
+            _kill(task, jobs)
+
+
+def _kill(task: Task, jobs: Jobs) -> None:
+    jobs.settle()
+    jobs.ask()
+    alive = list(jobs.alive(lambda submission: not jobs.elsewhere(submission)))
+    for cluster in sorted({jobs.elsewhere(submission) for submission in jobs.submissions} - {""}):
+        click.echo(f"{task.name}: it has jobs in the cluster {cluster}, too; those can be cancelled from there only")
+    if alive:
+        jobs.queue.cancel(alive)
+        again = task.command(task.name)
+        click.echo(f"{task.name}: cancelled {shown_ids(job.id for job in alive)}. To go on: {again}")
+    else:
+        click.echo(f"{task.name}: no jobs of it are in the queue")

@@ -11,6 +11,7 @@ import click
 
 from psyrun.errors import PsyrunError
 from psyrun.jobs import job_lines, job_report, jobs_of, observer_of
+from psyrun.nodes import broken_nodes
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look
 from psyrun.status import grouped, lines, report, shown_ranges
@@ -44,7 +45,10 @@ def command(taskdir: Path, names: tuple[str, ...], verbose: bool, as_json: bool)
         reports.append(report(state) | ({} if jobs is None else {"jobs": job_report(jobs)}))
         if not as_json:
             _print(state, reports[-1], verbose)
-            click.echo("".join(f"  {line}\n" for line in job_lines(jobs)) if jobs is not None else "", nl=False)
+            if jobs is not None:
+                trouble = broken_nodes(state.task.workdir)[1]
+                told = [*job_lines(jobs), *([trouble] if trouble and not state.complete else [])]
+                click.echo("".join(f"  {line}\n" for line in told), nl=False)
     if as_json:
         click.echo(json.dumps(reports, indent=1))
     elif not reports:

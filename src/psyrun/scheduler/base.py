@@ -160,6 +160,13 @@ class Queue(Scheduler):
     local: ClassVar[bool] = False
     programs: ClassVar[tuple[str, ...]] = ()
 
+    def world(self) -> str:
+        """Return what tells this queue from others of its kind, such as the name of the cluster; '' if nothing does.
+
+        Several clusters may share a file system: of jobs of another one this queue knows nothing.
+        """
+        return ""
+
     @abstractmethod
     def submit(self, job: Job, number: int = 0) -> JobId:
         """Give one job to the queue: that of a number among ``job.n`` alike ones.

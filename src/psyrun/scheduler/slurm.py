@@ -15,7 +15,7 @@ from psyrun.errors import TaskError
 from psyrun.scheduler import resources
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
 from psyrun.scheduler.cache import Cache
-from psyrun.scheduler.slurm_programs import TIMEOUT, list_jobs, run, said, world
+from psyrun.scheduler.slurm_programs import TIMEOUT, cluster, list_jobs, run, said, world
 from psyrun.scheduler.slurm_text import compressed, elements, sbatch_command, script
 from psyrun.scheduler.slurm_words import (
     Listing,
@@ -75,6 +75,10 @@ class Slurm(Queue):
             begun = word.startswith("--") and any(ours.startswith(word.partition("=")[0]) for ours in _OURS)
             if begun or (word[1] != "-" and word[1] in _OURS_SHORT):
                 raise TaskError(f"scheduler_args['extra']: {word!r} is what psyrun sets itself. Leave it out")
+
+    def world(self) -> str:
+        """Return the name of the cluster."""
+        return cluster()
 
     # Submitting
 

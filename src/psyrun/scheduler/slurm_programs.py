@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from psyrun.scheduler.base import QueueError
 from psyrun.scheduler.slurm_words import LISTING, listing
 from psyrun.shell import Answer, run_command
 
 TIMEOUT = 60.0
+# Where Slurm's daemons and Debian's older packages have it; the last is a copy, where nodes have none of their own.
+_CONFIGURATIONS = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf")
+_LINES = re.MULTILINE | re.IGNORECASE
 SLEEPS = "sleeping and retrying"
 """What sbatch says when there is no room for more jobs; it would go on for two minutes, and say no more."""
 
@@ -51,4 +57,14 @@ def said(answer: Answer) -> str:
 
 def world() -> str:
     """Return what tells one Slurm from another."""
-    return "\0".join([os.environ.get("SLURM_CONF", ""), shutil.which("squeue") or ""])
+    return "\0".join([os.environ.get("SLURM_CONF", ""), shutil.which("squeue") or "", cluster() or os.uname().nodename])
+
+
+def cluster() -> str:
+    """Return the name of the cluster that this machine is of, '' if its configuration cannot be read."""
+    for path in (os.environ.get("SLURM_CONF", ""), *_CONFIGURATIONS):
+        with suppress(OSError):
+            match = re.search(r"^\s*ClusterName\s*=\s*(\S+)", Path(path).read_text(errors="replace"), _LINES)
+            if match:
+                return match[1]
+    return ""

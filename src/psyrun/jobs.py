@@ -151,14 +151,17 @@ class Jobs:
 
     def cancel_waiting(self, plan: Plan) -> list[JobId]:
         """Take jobs of a plan that did not start from the queue; return which."""
-        waiting = [
-            job
-            for job, status in self.alive(lambda submission: submission.uid == plan.uid).items()
-            if status.state in (JobState.QUEUED, JobState.HELD) and not self.trouble
-        ]
+        waiting = self._waiting(plan)
+        if waiting:
+            self.look_anew()  # by an older answer they may run by now, and be at the merge
+            waiting = self._waiting(plan)
         if waiting:
             self.queue.cancel(waiting)
         return waiting
+
+    def _waiting(self, plan: Plan) -> list[JobId]:
+        alive = self.alive(lambda submission: submission.uid == plan.uid)
+        return [job for job, status in alive.items() if status.state in (JobState.QUEUED, JobState.HELD)]
 
     def tidy(self) -> None:
         """Note which submissions are over, so that they are not asked for again."""

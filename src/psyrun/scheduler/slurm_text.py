@@ -49,6 +49,8 @@ def script(job: Job) -> str:
         "#!/bin/bash -l" if job.prologue else "#!/bin/sh",
         'PSYRUN_JOB="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
         "export PSYRUN_JOB",
+        # Slurm's warning may come before the command listens to it, at once where the time limit is short.
+        "trap '' USR1",
         # Before the prologue, so that the log tells where one failed.
         'echo "psyrun: job $PSYRUN_JOB on node ${SLURMD_NODENAME:-$(hostname)}"',
         *job.prologue,

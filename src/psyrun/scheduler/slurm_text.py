@@ -90,7 +90,10 @@ def resource_options(resources: Mapping[str, Any], exclude: Iterable[str] = ()) 
     """
     options = []
     if "timelimit" in resources:
-        options += [f"--time={clock(resources['timelimit'])}", f"--signal=B:USR1@{_SECONDS_TO_STOP}"]
+        options.append(f"--time={clock(resources['timelimit'])}")
+        # It comes up to a minute early, so that short jobs would be warned when they begin: these look at the clock.
+        if resources["timelimit"] > 3 * _SECONDS_TO_STOP:
+            options.append(f"--signal=B:USR1@{_SECONDS_TO_STOP}")
     options += [form.format(resources[name]) for name, form in _OPTIONS.items() if name in resources]
     left_out = [*([resources["exclude"]] if "exclude" in resources else []), *exclude]
     if left_out:

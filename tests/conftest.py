@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from slurmcluster import SlurmCluster
+    from slurmproject import SlurmProject
 
 settings.register_profile(
     "psyrun",
@@ -55,3 +57,24 @@ def slurm() -> Iterator[SlurmCluster]:
         if problem:
             pytest.fail(problem, pytrace=False)
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def jobs_of_others(slurm: SlurmCluster) -> Iterator[dict[str, str]]:
+    """Have jobs in the queue that are none of ours; give the state of each."""
+    from slurmproject import jobs_of_others
+
+    with jobs_of_others(slurm) as jobs:
+        yield jobs
+
+
+@pytest.fixture
+def farm(slurm: SlurmCluster, jobs_of_others: dict[str, str], tmp_path: Path) -> Iterator[SlurmProject]:
+    """Return a project on a real Slurm; whatever is done there, the jobs of others are as they were."""
+    from slurmproject import SlurmProject, states_of
+
+    (tmp_path / "farm").mkdir()
+    project = SlurmProject(tmp_path / "farm", slurm)
+    yield project
+    project.close()
+    assert states_of(slurm, jobs_of_others) == list(jobs_of_others.values()), "a job of others was touched"

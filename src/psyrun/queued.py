@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from psyrun.jobs import JobObserver, Jobs, job_lines, recipe_of, shown_ids
 from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
-from psyrun.plan import Indices, Mask, ranges_of
+from psyrun.plan import Indices, Mask, Plan, ranges_of
 from psyrun.postmortem import record_ends
 from psyrun.record import by_code, read_parts
 from psyrun.retries import class_of
@@ -96,7 +95,7 @@ class QueuedRun(Run):
         super().prepare()
         self.n_jobs = min(self.task.options["max_jobs"], self.n_chunks) if self.plans else 0
         if self.joins:
-            self.n_jobs = sum(n for _, n in self._wanted())
+            self.n_jobs = sum(map(self._n_wanted, self._current().groups))
         if self.n_jobs:
             self.queue.check_submission(self.job(0, self.n_jobs, "", ""))
 
@@ -154,18 +153,13 @@ class QueuedRun(Run):
             first = sum(sizes)
         return np.concatenate(ranges), sizes, groups
 
-    def _wanted(self) -> Iterator[tuple[Group, int]]:
-        """Yield groups of the plan, and how many jobs more there should be for them."""
-        plan = self._current()
+    def _n_wanted(self, group: Group) -> int:
+        """Return how many jobs more there should be for a group of the plan."""
+        plan, (first, last, _) = self._current(), group
         claims = plan.claims()
-        tokens = [*claims.tokens(OPEN), *claims.tokens(HELD)]
-        for group in plan.groups:
-            first, last, _ = group
-            left = sum(first <= token.first <= last for token in tokens)
-            alive = len(self.jobs.alive(lambda s, first=first: s.uid == plan.uid and s.first == first))  # type: ignore[misc]
-            wanted = min(self.task.options["max_jobs"], left) - alive
-            if wanted > 0:
-                yield group, wanted
+        left = sum(first <= token.first <= last for token in [*claims.tokens(OPEN), *claims.tokens(HELD)])
+        alive = self.jobs.alive(lambda submission: submission.uid == plan.uid and submission.first == first)
+        return max(0, min(int(self.task.options["max_jobs"]), left) - len(alive))
 
     def submit(self) -> None:
         """Give the jobs that the plan wants to the queue."""
@@ -174,28 +168,23 @@ class QueuedRun(Run):
         begin = next_number(self.workdir, plan)
         self.jobs.settle()
         self.jobs.ask()
-        for number, ((first, last, rung), n) in enumerate(list(self._wanted()), begin):
-            submission = Submission(
-                plan.id,
-                plan.uid,
-                number,
-                self._cause,
-                self.job(rung, n, plan.id, f"{plan.uid}-{number}"),
-                first,
-                last,
-                rung,
-                rows_on_record(self.workdir),
-                self.task.options["resubmit"],
-                recipe_of(self.queue),
-            )
-            jobs, told = self.jobs.submit(submission)
-            self.submitted += jobs
-            self.told += [told] if told else []
+        wanted = [(group, n) for group in plan.groups if (n := self._n_wanted(group))]
+        for number, (group, n) in enumerate(wanted, begin):
+            self._submit(plan, number, group, n)
         self.jobs.tidy()
         if self.submitted and not (plan.claims().has(OPEN) or plan.claims().has(HELD)):
             self.jobs.look_anew()  # the first ones were quick
             cancelled = self.jobs.cancel_waiting(plan)
             self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
+
+    def _submit(self, plan: Plan, number: int, group: Group, n: int) -> None:
+        first, last, rung = group
+        job, rows = self.job(rung, n, plan.id, f"{plan.uid}-{number}"), rows_on_record(self.workdir)
+        resubmit, recipe = self.task.options["resubmit"], recipe_of(self.queue)
+        submission = Submission(plan.id, plan.uid, number, self._cause, job, first, last, rung, rows, resubmit, recipe)
+        jobs, told = self.jobs.submit(submission)
+        self.submitted += jobs
+        self.told += [told] if told else []
 
     def job(self, rung: int, n: int, plan: str, submission: str) -> Job:
         """Return what is submitted, but for its token."""

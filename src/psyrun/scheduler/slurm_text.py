@@ -49,8 +49,8 @@ def script(job: Job) -> str:
         "#!/bin/bash -l" if job.prologue else "#!/bin/sh",
         'PSYRUN_JOB="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
         "export PSYRUN_JOB",
-        # Slurm may send it as soon as the job begins, which would end this shell; the command catches it when it can.
-        *(["trap '' USR1"] if "timelimit" in job.resources else []),
+        # Slurm's warning may come before the command listens to it, and would end this shell.
+        "trap '' USR1",
         # Before the prologue, so that the log tells where one failed.
         'echo "psyrun: job $PSYRUN_JOB on node ${SLURMD_NODENAME:-$(hostname)}"',
         *job.prologue,
@@ -92,8 +92,10 @@ def resource_options(resources: Mapping[str, Any], exclude: Iterable[str] = ()) 
     """
     options = []
     if "timelimit" in resources:
-        limit = resources["timelimit"]
-        options += [f"--time={clock(limit)}", f"--signal=B:USR1@{min(_SECONDS_TO_STOP, limit // 2)}"]
+        options.append(f"--time={clock(resources['timelimit'])}")
+        # It comes up to a minute early, so that short jobs would be warned when they begin: these look at the clock.
+        if resources["timelimit"] > 3 * _SECONDS_TO_STOP:
+            options.append(f"--signal=B:USR1@{_SECONDS_TO_STOP}")
     options += [form.format(resources[name]) for name, form in _OPTIONS.items() if name in resources]
     left_out = [*([resources["exclude"]] if "exclude" in resources else []), *exclude]
     if left_out:

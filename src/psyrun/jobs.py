@@ -93,6 +93,11 @@ class Jobs:
         self.trouble = ""
         self.submissions, self._asked = submissions, asked
 
+    def has_more(self) -> bool:
+        """Whether something was submitted since the queue was asked."""
+        known = {submission.name: submission.ids for submission in self.submissions}
+        return any(known.get(s.name) != s.ids for s in read_submissions(self.workdir))
+
     def elsewhere(self, submission: Submission) -> str:
         """Return the name of another cluster that has the jobs of a submission; '' if this one has."""
         theirs, ours = str(submission.scheduler.get("world", "")), self.queue.world()

@@ -167,7 +167,8 @@ class QueuedRun(Run):
         # Counted before it is asked what is there: of two commands that see the same, one gets the number.
         begin = next_number(self.workdir, plan)
         self.jobs.settle()
-        self.jobs.ask()
+        if self.jobs.has_more():
+            self.jobs.ask()
         wanted = [(group, n) for group in plan.groups if (n := self._n_wanted(group))]
         for number, (group, n) in enumerate(wanted, begin):
             self._submit(plan, number, group, n)

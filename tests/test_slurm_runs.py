@@ -128,6 +128,23 @@ class TestWholeRun:
         assert len(list((farm.path / "psy-work/t/log").glob("job-*.log"))) < 125, "too many were started"
         assert "nothing is left for jobs" in farm.log()
 
+    def test_more_jobs_than_slurm_takes(self, farm: SlurmProject) -> None:
+        """It submits what fits, says so, and these do the work of all."""
+        room, n = 170, 500 - len(farm.slurm.squeue())  # MaxJobCount; ended jobs count for a minute
+        others = [
+            farm.slurm.run("sbatch", "--parsable", "--hold", f"--array=0-{size - 1}", "--wrap", "true").strip()
+            for size in (min(100, n - room - begin) for begin in range(0, n - room, 100))
+        ]
+        try:
+            farm.slurm_task(n=250, max_jobs=250)
+            told = farm.run("t").stderr
+        finally:
+            farm.slurm.run("scancel", *others)
+        assert "Slurm took 50 of 101 jobs" in told
+        assert "submitted 151 jobs" in told
+        farm.wait_over()
+        assert set(farm.assert_whole(250).starts.values()) == {1}
+
     def test_two_commands_at_once(self, farm: SlurmProject) -> None:
         """One submits, the other sees it; nothing is submitted or computed twice."""
         for round_ in range(5):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
@@ -56,9 +57,13 @@ class TestSlurm(QueueTests):
 
     @contextmanager
     def break_queue(self, queue: Queue) -> Iterator[None]:
-        # A configuration that leads nowhere: a controller that is down is met by whole runs.
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+        # Its words when the controller is down, without the nine seconds; that itself is met by whole runs.
+        told = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+        with TemporaryDirectory() as programs, pytest.MonkeyPatch.context() as patched:
+            for name in (*queue.programs, "scontrol"):
+                (Path(programs) / name).write_text(f"#!/bin/sh\n{told}\n")
+                (Path(programs) / name).chmod(0o700)
+            patched.setenv("PATH", programs, prepend=os.pathsep)
             patched.setattr("psyrun.scheduler.slurm.PAUSES", (0.1,))
             yield
 

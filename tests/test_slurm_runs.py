@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
@@ -56,9 +57,13 @@ class TestSlurm(QueueTests):
 
     @contextmanager
     def break_queue(self, queue: Queue) -> Iterator[None]:
-        # A configuration that leads nowhere: a controller that is down is met by whole runs.
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+        # Its words when the controller is down, without the nine seconds; that itself is met by whole runs.
+        told = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+        with TemporaryDirectory() as programs, pytest.MonkeyPatch.context() as patched:
+            for name in (*queue.programs, "scontrol"):
+                (Path(programs) / name).write_text(f"#!/bin/sh\n{told}\n")
+                (Path(programs) / name).chmod(0o700)
+            patched.setenv("PATH", programs, prepend=os.pathsep)
             patched.setattr("psyrun.scheduler.slurm.PAUSES", (0.1,))
             yield
 
@@ -127,6 +132,23 @@ class TestWholeRun:
         assert set(farm.assert_whole(250).starts.values()) == {1}
         assert len(list((farm.path / "psy-work/t/log").glob("job-*.log"))) < 125, "too many were started"
         assert "nothing is left for jobs" in farm.log()
+
+    def test_more_jobs_than_slurm_takes(self, farm: SlurmProject) -> None:
+        """It submits what fits, says so, and these do the work of all."""
+        room, n = 170, 500 - len(farm.slurm.squeue())  # MaxJobCount; ended jobs count for a minute
+        others = [
+            farm.slurm.run("sbatch", "--parsable", "--hold", f"--array=0-{size - 1}", "--wrap", "true").strip()
+            for size in (min(100, n - room - begin) for begin in range(0, n - room, 100))
+        ]
+        try:
+            farm.slurm_task(n=250, max_jobs=250)
+            told = farm.run("t").stderr
+        finally:
+            farm.slurm.run("scancel", *others)
+        assert "Slurm took 50 of 101 jobs" in told
+        assert "submitted 151 jobs" in told
+        farm.wait_over()
+        assert set(farm.assert_whole(250).starts.values()) == {1}
 
     def test_two_commands_at_once(self, farm: SlurmProject) -> None:
         """One submits, the other sees it; nothing is submitted or computed twice."""

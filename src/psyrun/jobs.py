@@ -152,7 +152,7 @@ class Jobs:
         for submission in read_submissions(self.workdir):
             if submission.ids is None and not self._wait_for(submission):
                 if self.elsewhere(submission):
-                    raise QueueError(f"whether the cluster {self.elsewhere(submission)} has jobs can be told there only")
+                    raise QueueError(f"whether the cluster {self.elsewhere(submission)} has jobs is told there only")
                 found = self.queue.find(submission.token)
                 submission.answered(self.workdir, found, "found in the queue" if found else "not in the queue")
 

@@ -14,7 +14,6 @@ from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
 from psyrun.errors import TaskError, TemporaryError
 from psyrun.jobs import JobObserver, Jobs, job_lines, recipe_of, shown_ids
-from psyrun.local import LocalWorker
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, ranges_of
@@ -41,12 +40,6 @@ def queue_of(task: Task) -> Queue | None:
     """Return the queue that a task's jobs go to; None if its items are computed here."""
     scheduler = task.scheduler
     return scheduler if isinstance(scheduler, Queue) else None
-
-
-def run_of(task: Task, choices: Choices, worker: LocalWorker | None = None) -> Run:
-    """Return a run of a task, of the kind that its scheduler asks for."""
-    queue = queue_of(task)
-    return QueuedRun(task, choices, queue) if queue is not None else Run(task, choices, worker)
 
 
 class QueuedRun(Run):
@@ -211,13 +204,15 @@ class QueuedRun(Run):
         )
 
     def preview(self) -> str:
-        """Return what would be given to the queue."""
+        """Return what would be given to the queue; '' for nothing."""
+        if not self.n_jobs:
+            return ""
         ids = self.workdir.plan_ids()
         plan = self._plan.id if self.joins and self._plan is not None else f"{int(ids[-1] if ids else 0) + 1:04}"
         return self.queue.preview(replace(self.job(0, self.n_jobs, plan, f"{plan}-0"), token="psy:..."))  # noqa: S106
 
     def summary(self) -> str:
-        """Return what the queue has of the task after this command."""
+        """Return what the queue has of the task after this command; '' if nothing is left to it."""
         name = self.task.name
         lines = [f"{name}: {told}" for told in self.told]
         if self.submitted:

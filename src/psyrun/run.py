@@ -208,6 +208,14 @@ class Run:
         options = self.task.options
         return self.task.backend.sizes(int(todo.sum()), options["max_jobs"], options["min_items"])
 
+    def preview(self) -> str:
+        """Return what a queue would be given; '' for nothing."""
+        return ""
+
+    def summary(self) -> str:
+        """Return what a queue has of the task after this command; '' if nothing is left to it."""
+        return ""
+
     # The steps
 
     def steps(self) -> list[Step]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from psyrun.arguments import number_of_workers, selecting
-from psyrun.queued import run_of
 from psyrun.run import Choices
+from psyrun.runs import run_of
 from psyrun.selection import Selection
 from psyrun.tasks import load_task
 

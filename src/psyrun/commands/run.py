@@ -56,8 +56,8 @@ def command(
         _check_name(name, taskdir)
     worker = LocalWorker()  # before any task file runs
     try:
-        from psyrun.queued import run_of
         from psyrun.run import Choices
+        from psyrun.runs import run_of
         from psyrun.steps import Steps
 
         code = "keep" if keep else "fresh" if fresh else ""
@@ -86,17 +86,13 @@ def command(
 
 def _preview(runs: Sequence[Run]) -> int:
     """Print what the queue would be given; return the exit status."""
-    from psyrun.queued import QueuedRun
-
     for run in runs:
-        name = run.task.name
-        if not isinstance(run, QueuedRun):
-            told = f"{name}: {run.task.scheduler!r} gives nothing to a queue. What it would compute: "
-            click.echo(told + run.task.command("plan", name), err=True)
-        elif run.n_jobs:
-            click.echo(run.preview())
+        task, preview = run.task, run.preview()
+        if preview:
+            click.echo(preview)
         else:
-            click.echo(f"{name}: nothing to submit", err=True)
+            told = f"{task.name}: nothing to submit with scheduler = {task.scheduler!r}. What a run would compute: "
+            click.echo(told + task.command("plan", task.name), err=True)
     return 0
 
 
@@ -147,12 +143,11 @@ def _confirm(told: str) -> bool:
 
 def _summary(run: Run) -> int:
     """Print how it ended; return the exit status."""
-    from psyrun.queued import QueuedRun
-
     state = look(run.task)
     n_done, n = int(state.done.sum()), len(state.done)
-    if isinstance(run, QueuedRun) and (run.submitted or run.told or run.jobs.alive()):
-        click.echo(f"{run.task.name}: {n_done} of {n} items done\n{run.summary()}", err=True)
+    jobs = run.summary()
+    if jobs:
+        click.echo(f"{run.task.name}: {n_done} of {n} items done\n{jobs}", err=True)
         return 0
     result = _shown(run.task.result)
     click.echo(f"{run.task.name}: {n_done} of {n} items done: {result}", err=True)

@@ -228,3 +228,22 @@ def test_long_jobs_stay_as_many_as_they_are(project: Project) -> None:
     project.run("t", "--items", "0-2")
     assert "min_items" not in project.run("advise", "t").stdout
     assert advice(project)["advice"]["max_jobs"] == 1
+
+
+def test_what_the_queue_would_never_run_is_told(project: Project) -> None:
+    """As when it is submitted, such as a time above the limit of a partition that the task file has."""
+    narrow = """
+from psyrun import Slurm
+from psyrun.errors import TaskError
+
+class Narrow(Slurm):
+    def check_submission(self, job):
+        raise TaskError(f"{job.resources['timelimit']} s are too long")
+
+scheduler = Narrow()
+"""
+    project.task("t", TASK.format(more=""))
+    project.run("t", status=1)
+    assert "refuse" not in project.run("advise", "t").stdout
+    project.task("t", TASK.format(more=narrow))
+    assert "psy-doit would refuse that: 600 s are too long" in project.run("advise", "t").stdout

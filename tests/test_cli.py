@@ -345,3 +345,30 @@ def test_a_closed_pipe_is_no_traceback(project: Project) -> None:
         f"{PSY_DOIT} list | true", shell=True, cwd=project.path, capture_output=True, text=True, check=False
     )
     assert "Traceback" not in done.stderr
+
+
+def test_clean_refuses_while_jobs_are_in_the_queue(project: Project) -> None:
+    """Without the record of what was submitted, no command would find them again to cancel them."""
+    project.task(
+        "t",
+        """
+        from psyrun import Param
+        from psyrun.scheduler import JobId, JobState, JobStatus, Queue
+        class Slow(Queue):
+            def submit(self, job, number=0):
+                return JobId(f"7_{number}", job.token)
+            def poll(self, ids, max_age=0.0):
+                return {id_: JobStatus(JobState.QUEUED) for id_ in ids}
+            def cancel(self, ids):
+                pass
+        pspace = Param(x=range(2))
+        scheduler = Slow()
+        def execute(x):
+            return {"y": x}
+        """,
+    )
+    project.run("t", status=None)
+    refused = project.run("clean", "t", "--yes", status=4)
+    assert "To cancel them: psy-doit kill t." in refused.stderr
+    assert (project.path / "psy-work" / "t").exists()
+    project.run("clean", "t", "--yes", "--force")

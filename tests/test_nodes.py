@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from psyrun.nodes import STARTED, broken_nodes
+from psyrun.nodes import GAVE_UP, STARTED, broken_nodes, what_ails
 from psyrun.workdir import Workdir
 
 GOOD = "psyrun: job {id} on node {node}\npsyrun: " + STARTED + "\n"
@@ -69,3 +69,32 @@ def test_long_logs(tmp_path: Path) -> None:
     """The start of a log tells; users may print as much as they like after it."""
     workdir = logs(tmp_path, ("n1", GOOD + "x" * 10**6), ("n2", BAD + "y" * 10**6))
     assert broken_nodes(workdir)[0] == ["n2"]
+
+
+def test_a_job_that_is_just_starting(tmp_path: Path) -> None:
+    """Is no trouble yet: its worker may start."""
+    workdir = logs(tmp_path, ("n1", BAD), ("n2", GOOD))
+    assert broken_nodes(workdir)[0] == ["n1"]
+    assert broken_nodes(workdir, {"0"}) == ([], "")
+
+
+def test_a_job_that_was_cancelled(tmp_path: Path) -> None:
+    """Tells nothing of its node, but for one whose time was over before its worker started."""
+    cancelled = (
+        "psyrun: job {id} on node {node}\nslurmstepd-n2: error: *** JOB 7 ON n2 CANCELLED AT 2026-11-21T21:16:29"
+    )
+    assert broken_nodes(logs(tmp_path / "a", ("n2", f"{cancelled} ***\n"), ("n1", GOOD))) == ([], "")
+    late = f"{cancelled} DUE TO TIME LIMIT ***\n"
+    assert broken_nodes(logs(tmp_path / "b", ("n2", late), ("n1", GOOD)))[0] == ["n2"]
+
+
+def test_workers_that_give_up(tmp_path: Path) -> None:
+    """What the last one said is told, as long as no later one did better; no node is to blame."""
+    bad = GOOD + f"psyrun: {GAVE_UP}: task_t.py:7: ModuleNotFoundError: No module named 'x'\n"
+    workdir = logs(tmp_path / "a", ("n1", GOOD), ("n2", bad))
+    assert broken_nodes(workdir) == ([], "")
+    assert what_ails(workdir) == (
+        f"the worker gave up: task_t.py:7: ModuleNotFoundError: No module named 'x' ({workdir.logs / 'job-1.log'})"
+    )
+    assert what_ails(logs(tmp_path / "b", ("n2", bad), ("n1", GOOD))) == ""
+    assert what_ails(Workdir(tmp_path / "c")) == ""

@@ -541,3 +541,11 @@ def test_what_waits_is_cancelled_alone(fake: Fake) -> None:
     (call,) = fake.calls("scancel")
     assert call["words"] == ["--state=PENDING", "17_[0,2]"]
     assert len(fake.calls("squeue")) == 2
+
+
+def test_a_machine_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told by what to do: to type the command again later does not help."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(QueueError, match=r"no squeue on this machine\. Type the command on a login node"):
+        Slurm().poll(ids("7_0"))

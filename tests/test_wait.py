@@ -18,8 +18,9 @@ from project import PSY_DOIT, Project, descendants, until
 from psyrun.activity import Activity, Lookout, Worker
 from psyrun.claims import Beat, Claims, Process
 from psyrun.files import json_checksum
+from psyrun.state import look
 from psyrun.tasks import load_task
-from psyrun.waiting import Quiet
+from psyrun.waiting import Quiet, verdict
 from psyrun.workdir import Workdir
 
 FAILING = """
@@ -300,3 +301,27 @@ def test_a_full_and_read_only_disk_is_enough(project: Project, tmp_path: Path) -
         assert project.run("watch", "t").stderr == ""
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_why_nobody_is_at_work_is_told(project: Project) -> None:
+    """Where jobs gave up, by the words of the last one."""
+    project.task("t", GOOD)
+    project.run("t", "--items", "0")
+    log = project.path / "psy-work" / "t" / "log" / "job-7_0.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(
+        "psyrun: job 7_0 on node n1\npsyrun: the worker has started\npsyrun: the worker gave up: no module x\n"
+    )
+    told = project.run("wait", "t", status=75).stderr
+    assert "at work on them. The worker gave up: no module x (" in told
+    assert told.endswith("When that is mended: psy-doit t\n")
+
+
+def test_jobs_that_will_never_start_are_to_be_killed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command alone adds none while they are there."""
+    project.task("t", GOOD)
+    monkeypatch.chdir(project.path)
+    found = verdict(look(load_task("t", Path("psy-tasks"))), ["7_0", "7_1"])
+    assert (found.status, found.outcome) == (75, "missing")
+    assert "Jobs 7_[0-1] will never start: psy-doit status t tells why" in found.message
+    assert found.message.endswith("then: psy-doit kill t; psy-doit t")

@@ -45,6 +45,8 @@ class Activity:
     workers : list of Worker
     jobs : list of str
         What the queue has for this plan: ids of jobs that wait, run, or may be there. Empty once it is merged.
+    stuck : list of str
+        Ids of jobs that the queue has for this plan and will never start.
     planner : Process or None
         The command that made this plan, if it runs on this machine and did not merge yet: it starts workers, and
         others for those that die.
@@ -55,6 +57,7 @@ class Activity:
     plan: str | None = None
     workers: list[Worker] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
     planner: Process | None = None
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -111,13 +114,14 @@ class Lookout:
         sizes = part_sizes(self.workdir)
         if self._jobs is not None:
             self._jobs.look()
-        return Activity(newest, workers, self._alive(newest, sizes), self._planner(newest, sizes), sizes)
+        jobs, stuck = self._alive(newest, sizes)
+        return Activity(newest, workers, jobs, stuck, self._planner(newest, sizes), sizes)
 
-    def _alive(self, newest: str | None, sizes: dict[str, int]) -> list[str]:
+    def _alive(self, newest: str | None, sizes: dict[str, int]) -> tuple[list[str], list[str]]:
         if self._jobs is None or newest is None or self._is_merged(newest, sizes):
-            return []
+            return [], []
         found = self._jobs.alive(lambda submission: submission.plan == newest)
-        return [job.id for job, status in found.items() if not status.never]
+        return [job.id for job, s in found.items() if not s.never], [job.id for job, s in found.items() if s.never]
 
     def _workers(self, newest: str | None) -> list[Worker]:
         held: dict[str, list[Held]] = {}

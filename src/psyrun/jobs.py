@@ -322,7 +322,9 @@ def job_lines(jobs: Jobs) -> list[str]:
             why = f" ({', '.join(sorted(reasons))})" if reasons else ""
             found.append(f"jobs {shown_ids(job.id for job in alive)}: {what}{why}")
             if any(status.never for status in alive.values()):
-                found.append("  some will never start, for that reason")
+                which = "they" if all(status.never for status in alive.values()) else "some"
+                do = "mend what they ask for, kill them, and type the command again"
+                found.append(f"  {which} will never start, for that reason: {do}")
     return found
 
 

@@ -9,7 +9,7 @@ from psyrun.claims import HELD, OPEN, Token, beat_seconds, ttl_seconds
 from psyrun.errors import EarlyStopError, PsyrunError, TemporaryError
 from psyrun.jobs import MAX_AGE, JobObserver, Jobs, made
 from psyrun.lastworker import LastWorker, say
-from psyrun.nodes import STARTED
+from psyrun.nodes import GAVE_UP, STARTED
 from psyrun.plan import Plan
 from psyrun.processes import adopt_orphans, end_orphans
 from psyrun.scheduler import Queue
@@ -70,7 +70,7 @@ class JobWorker:
             status = supervisor.run()
             end_orphans()
             if supervisor.problem:
-                say(supervisor.problem)
+                say(f"{GAVE_UP}: {supervisor.problem}")
             if status or self._deadline.is_short(0.0) or not self._wait_for_left():
                 break
         if status in (0, EarlyStopError.exit_code):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from psyrun.activity import Activity, Lookout
 from psyrun.errors import RefusedError, TemporaryError
-from psyrun.jobs import jobs_of
+from psyrun.jobs import jobs_of, shown_ids
+from psyrun.nodes import what_ails
 from psyrun.state import State, look
 from psyrun.tasks import Task
 
@@ -28,8 +29,15 @@ class Verdict:
     message: str = ""
 
 
-def verdict(state: State) -> Verdict:
-    """Return how a task ended on which nobody is at work any more; exit statuses are those of a run."""
+def verdict(state: State, stuck: Sequence[str] = ()) -> Verdict:
+    """Return how a task ended on which nobody is at work any more; exit statuses are those of a run.
+
+    Parameters
+    ----------
+    state : State
+    stuck : sequence of str
+        Ids of its jobs that the queue will never start.
+    """
     task = state.task
     again = task.command(task.name)
     if state.conflict:
@@ -41,12 +49,20 @@ def verdict(state: State) -> Verdict:
         return Verdict(SOME_FAILED, "failed", f"{task.name}: {state.n_failed} failed; {again} tries them again")
     if not state.complete:
         n = int(state.missing.sum() + state.running.sum())
-        told = f"{n} items are missing, and nobody is at work on them. To compute them: {again}"
+        told = f"{n} items are missing, and nobody is at work on them. {_what_to_do(task, again, stuck)}"
         return Verdict(TemporaryError.exit_code, "missing", f"{task.name}: {told}")
     if state.left_out:
         told = f"{len(state.left_out)} items are done, but not in the file"
         return Verdict(SOME_FAILED, "left out", f"{task.name}: {told}")
     return Verdict(0, "complete")
+
+
+def _what_to_do(task: Task, again: str, stuck: Sequence[str]) -> str:
+    if stuck:
+        what = f"Jobs {shown_ids(stuck)} will never start: {task.command('status', task.name)} tells why"
+        return f"{what}. Mend what they ask for, then: {task.command('kill', task.name)}; {again}"
+    why = what_ails(task.workdir)
+    return f"{why[0].upper()}{why[1:]}. When that is mended: {again}" if why else f"To compute them: {again}"
 
 
 def time_over(task: Task) -> Verdict:
@@ -113,6 +129,6 @@ def wait_for(
         pause = _SHORTEST if quiet.likely else min(_LONGEST, pause * _GROWTH)
         time.sleep(pause if left is None else max(0.0, min(pause, left)))
     return [
-        (state, time_over(task) if activity.at_work else verdict(state), activity)
+        (state, time_over(task) if activity.at_work else verdict(state, activity.stuck), activity)
         for task, state, activity in zip(tasks, states, activities, strict=True)
     ]

@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from psyrun.advise import advised, nothing, nothing_measured
+from psyrun.advise import Advice, advised, nothing, nothing_measured
+from psyrun.errors import TaskError
+from psyrun.scheduler import Job, Queue
+from psyrun.scheduler.resources import resolved
 from psyrun.state import look
 from psyrun.tasks import load_task
 
@@ -28,5 +31,20 @@ def command(taskdir: Path, names: tuple[str, ...], as_json: bool) -> None:
         reports.append(found.report() if found is not None else nothing(task, n_left))
         if not as_json:
             click.echo(found.text() if found is not None else nothing_measured(task))
+            if found is not None:
+                click.echo("".join(f"  psy-doit would refuse that: {why}\n" for why in _refused(found)), nl=False)
     if as_json:
         click.echo(json.dumps(reports, indent=1, default=repr))
+
+
+def _refused(advice: Advice) -> list[str]:
+    """Return why the queue would never run such jobs, if it says so."""
+    task, queue = advice.task, advice.task.scheduler
+    if not isinstance(queue, Queue):
+        return []
+    try:
+        asked = resolved(advice.scheduler_args()[0], task.name)
+        queue.check_submission(Job(task.name, "", (), task.cwd, task.workdir.logs, 1, asked))
+    except TaskError as error:
+        return [str(error)]
+    return []

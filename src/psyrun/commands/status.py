@@ -11,7 +11,7 @@ import click
 
 from psyrun.errors import PsyrunError
 from psyrun.jobs import job_lines, job_report, jobs_of, observer_of
-from psyrun.nodes import broken_nodes
+from psyrun.nodes import what_ails
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look
 from psyrun.status import grouped, lines, report, shown_ranges
@@ -46,7 +46,7 @@ def command(taskdir: Path, names: tuple[str, ...], verbose: bool, as_json: bool)
         if not as_json:
             _print(state, reports[-1], verbose)
             if jobs is not None:
-                trouble = broken_nodes(state.task.workdir)[1]
+                trouble = what_ails(state.task.workdir, {job.id for job in jobs.alive()})
                 told = [*job_lines(jobs), *([trouble] if trouble and not state.complete else [])]
                 click.echo("".join(f"  {line}\n" for line in told), nl=False)
     if as_json:

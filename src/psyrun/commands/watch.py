@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from psyrun.activity import Activity
 from psyrun.errors import PsyrunError
 from psyrun.live import Changes, Scene, page
 from psyrun.progress import Page
@@ -48,15 +49,15 @@ def command(taskdir: Path, names: tuple[str, ...], as_json: bool) -> int:
         states = _watch(tasks, as_json)
     except KeyboardInterrupt:
         return 130
-    for state in states:
-        found = verdict(state)
+    for state, activity in states:
+        found = verdict(state, activity.stuck)
         worst = max(worst, found.status)
         if found.message:
             click.echo(f"psy-doit: {found.message}", err=True)
     return worst
 
 
-def _watch(tasks: Sequence[Task], as_json: bool) -> list[State]:
+def _watch(tasks: Sequence[Task], as_json: bool) -> list[tuple[State, Activity]]:
     """Show tasks until nobody is at work; return where they stand then."""
     scenes = [Scene(task) for task in tasks]
     quiet = Quiet()
@@ -65,7 +66,8 @@ def _watch(tasks: Sequence[Task], as_json: bool) -> list[State]:
     with screen or nullcontext():
         while True:
             begin = time.monotonic()
-            over = quiet.sure([scene.update(time.monotonic()) for scene in scenes])
+            activities = [scene.update(time.monotonic()) for scene in scenes]
+            over = quiet.sure(activities)
             views = [scene.view for scene in scenes]
             if screen is not None:
                 screen.show(page(views))
@@ -76,5 +78,5 @@ def _watch(tasks: Sequence[Task], as_json: bool) -> list[State]:
                 for line in changes.lines(views, time.monotonic(), over):
                     click.echo(line)
             if over:
-                return [scene.ended() for scene in scenes]
+                return [(scene.ended(), activity) for scene, activity in zip(scenes, activities, strict=True)]
             time.sleep(max(_POLL, _TIMES_THE_COST * (time.monotonic() - begin)))

@@ -35,6 +35,8 @@ def list_jobs() -> str:
         It gives no answer, or one of which nothing can be understood.
     """
     answer = run(["squeue", "--me", "-h", "-a", "-t", "all", "-o", LISTING])
+    if shutil.which("squeue") is None:
+        raise QueueError("there is no squeue on this machine. Type the command on a login node of the cluster")
     if answer.status != 0:
         raise QueueError(f"squeue gave no answer: {said(answer)}. Type the command again later")
     listing(answer.output)  # what is no listing is not kept

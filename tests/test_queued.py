@@ -283,6 +283,26 @@ class TestEdits:
         assert project.steps("t") == ["-- t:split", "-- t:merge"]
 
 
+class TestKill:
+    """What must work when nothing else does."""
+
+    @pytest.mark.parametrize("how", ["wrong", "gone"])
+    def test_the_task_file_is_not_needed(self, project: QueueProject, how: str) -> None:
+        """Its jobs are on record in the work directory."""
+        project.slots(0)
+        project.queued_task(n=6)
+        project.run("t")
+        path = project.path / "psy-tasks" / "task_t.py"
+        if how == "wrong":
+            path.write_text("def execute(:")
+        else:
+            path.unlink()
+        assert "cancelled" in project.run("kill", "t").stdout
+        assert project.jobs("Q") == []
+        project.run("kill", "u", status=3)
+        project.run("kill", "../psy-work/t", status=3)
+
+
 class TestElsewhere:
     """Two clusters share a file system."""
 

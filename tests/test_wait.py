@@ -109,7 +109,9 @@ def test_what_is_over_is_told_at_once(project: Project, text: str, status: int) 
     project.run("t", status=status)
     before = tree(project.path / "psy-work")
     done = project.run("wait", "t", status=status)
-    assert done.stderr == ("psy-doit: t: 1 failed; psy-doit t tries them again\n" if status else "")
+    assert done.stderr == (
+        "psy-doit: t: 1 failed; psy-doit t tries them again. Why: psy-doit status -v t\n" if status else ""
+    )
     assert tree(project.path / "psy-work") == before
 
 

@@ -214,14 +214,20 @@ class Jobs:
         return ids, told
 
 
-def jobs_of(scheduler: Scheduler, workdir: Workdir, max_age: float = MAX_AGE) -> Jobs | None:
+def jobs_of(scheduler: Scheduler | None, workdir: Workdir, max_age: float = MAX_AGE) -> Jobs | None:
     """Return the jobs of a work directory, not asked for yet; None if there were never any.
 
-    They are in the queue that they were given to, whatever the task file says now.
+    They are in the queue that they were given to, whatever the task file says now; None for one that cannot be read.
+
+    Raises
+    ------
+    RefusedError
+        Others could have written into the work directory, so what it says of queues is not used.
     """
     if isinstance(scheduler, Queue):
         return Jobs(scheduler, workdir, max_age)
     for submission in reversed(read_submissions(workdir)):
+        workdir.check_trust()
         with suppress(TemporaryError):
             return Jobs(made(submission.scheduler), workdir, max_age)
     return None

@@ -46,7 +46,8 @@ def verdict(state: State, stuck: Sequence[str] = ()) -> Verdict:
         )
         return Verdict(RefusedError.exit_code, "other code", f"{task.name}: {told}")
     if state.n_failed:
-        return Verdict(SOME_FAILED, "failed", f"{task.name}: {state.n_failed} failed; {again} tries them again")
+        told = f"{state.n_failed} failed; {again} tries them again. Why: {task.command('status', '-v', task.name)}"
+        return Verdict(SOME_FAILED, "failed", f"{task.name}: {told}")
     if not state.complete:
         n = int(state.missing.sum() + state.running.sum())
         told = f"{n} items are missing, and nobody is at work on them. {_what_to_do(task, again, stuck)}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from psyrun.errors import NoSuchTaskError, TaskError
 from psyrun.jobs import Jobs, jobs_of, shown_ids
-from psyrun.tasks import Task, load_task
+from psyrun.options import OPTIONS
+from psyrun.taskfiles import NAME
+from psyrun.tasks import load_task
+from psyrun.workdir import Workdir
 
 
 @click.command("kill")
@@ -16,23 +21,34 @@ from psyrun.tasks import Task, load_task
 def command(taskdir: Path, names: tuple[str, ...]) -> None:
     """Cancel the jobs of tasks, and no others. What they finished is on record."""
     for name in names:
-        task = load_task(name, taskdir)
-        jobs = jobs_of(task.scheduler, task.workdir, max_age=0.0)
+        jobs = _jobs(name, taskdir)
         if jobs is None:
             click.echo(f"{name}: has no jobs in a queue. A run on this machine is ended by Ctrl-C in its terminal")
         else:
-            _kill(task, jobs)
+            _kill(name, jobs)
 
 
-def _kill(task: Task, jobs: Jobs) -> None:
+def _jobs(name: str, taskdir: Path) -> Jobs | None:
+    """Return the jobs of a task, also where its file is gone or wrong, if the work directory is in the usual place."""
+    try:
+        task = load_task(name, taskdir)
+    except (TaskError, NoSuchTaskError):
+        workdir = Workdir(Path(OPTIONS["workdir"].default).absolute() / name)
+        jobs = jobs_of(None, workdir, max_age=0.0) if re.fullmatch(NAME, name) else None
+        if jobs is None:
+            raise
+        return jobs
+    return jobs_of(task.scheduler, task.workdir, max_age=0.0)
+
+
+def _kill(name: str, jobs: Jobs) -> None:
     jobs.settle()
     jobs.ask()
     alive = list(jobs.alive(lambda submission: not jobs.elsewhere(submission)))
     for cluster in sorted({jobs.elsewhere(submission) for submission in jobs.submissions} - {""}):
-        click.echo(f"{task.name}: it has jobs in the cluster {cluster}, too; those can be cancelled from there only")
+        click.echo(f"{name}: it has jobs in the cluster {cluster}, too; those can be cancelled from there only")
     if alive:
         jobs.queue.cancel(alive)
-        again = task.command(task.name)
-        click.echo(f"{task.name}: cancelled {shown_ids(job.id for job in alive)}. To go on: {again}")
+        click.echo(f"{name}: cancelled {shown_ids(job.id for job in alive)}. To go on: psy-doit {name}")
     else:
-        click.echo(f"{task.name}: no jobs of it are in the queue")
+        click.echo(f"{name}: no jobs of it are in the queue")

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from psyrun.errors import TemporaryError
+from psyrun.errors import TaskError, TemporaryError
 
 
 class JobState(Enum):
@@ -125,6 +125,12 @@ class SubmitError(TemporaryError):
         self.unsure = unsure
 
 
+class JobRefusedError(SubmitError):
+    """The queue will never take such a job: what it asks for is wrong."""
+
+    exit_code = TaskError.exit_code
+
+
 class Scheduler(ABC):  # noqa: B024 - a queue has abstract methods
     """Where workers run.
 
@@ -227,7 +233,7 @@ class Queue(Scheduler):
             try:
                 taken.append(self.submit(replace(job, n=1), number))
             except SubmitError as error:
-                raise SubmitError(str(error), [*taken, *error.taken], error.limited, error.unsure) from error
+                raise type(error)(str(error), [*taken, *error.taken], error.limited, error.unsure) from error
         return taken
 
     def find(self, token: str) -> list[JobId]:

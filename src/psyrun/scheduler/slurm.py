@@ -13,7 +13,7 @@ from typing import Any
 
 from psyrun.errors import TaskError
 from psyrun.scheduler import resources
-from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
+from psyrun.scheduler.base import Job, JobId, JobRefusedError, JobState, JobStatus, Queue, QueueError, SubmitError
 from psyrun.scheduler.cache import Cache
 from psyrun.scheduler.slurm_programs import TIMEOUT, cluster, list_jobs, run, said, world
 from psyrun.scheduler.slurm_text import compressed, elements, sbatch_command, script
@@ -98,7 +98,7 @@ class Slurm(Queue):
             try:
                 taken += self._submit_what_fits(part, {id_.id.partition("_")[0] for id_ in taken})
             except SubmitError as error:
-                raise SubmitError(str(error), [*taken, *error.taken], error.limited, error.unsure) from error
+                raise type(error)(str(error), [*taken, *error.taken], error.limited, error.unsure) from error
         return taken
 
     def _parts(self, job: Job) -> list[Job]:
@@ -144,12 +144,17 @@ class Slurm(Queue):
                     return found
             elif not is_limit(answer.errors):
                 self._array_size.forget()  # it may be what is wrong
-                raise SubmitError(f"sbatch refused {job.n} jobs: {said(answer)}")
+                raise JobRefusedError(f"sbatch refused {job.n} jobs: {said(answer)}. Mend scheduler_args{self._hint()}")
             if is_limit(answer.errors):
                 raise SubmitError(f"Slurm takes no {job.n} jobs more at present: {said(answer)}", limited=True)
         raise SubmitError(
             f"sbatch failed {TRIES} times, and took none of {job.n} jobs: {said(answer)}. Type the command again later"
         )
+
+    def _hint(self) -> str:
+        answer = run(["scontrol", "show", "partition", "-o"])
+        names = [repr(p.name) for p in partitions(answer.output)] if answer.status == 0 else []
+        return f"; partitions here: {', '.join(names)}" if names else ""
 
     def _look(self, job: Job, known: Collection[str], why: str) -> list[JobId]:
         """Return the jobs with the token of one, but for known arrays; look until it is sure that there are none."""

@@ -71,7 +71,8 @@ class JobWorker:
             end_orphans()
             if supervisor.problem:
                 say(supervisor.problem)
-            if status or self._deadline.is_short(0.0) or not self._wait_for_left():
+            # What did not fit does not fit the next supervisor either.
+            if status or self._deadline.is_short(supervisor.seconds_per_item) or not self._wait_for_left():
                 break
         if status in (0, EarlyStopError.exit_code):
             last = LastWorker(self._workdir, self._plan, self._job, self._jobs, self._observer)
@@ -86,7 +87,8 @@ class JobWorker:
         while held := [token for token in self._plan.claims().tokens(HELD) if self._is_for_us(token)]:
             self._jobs.look()
             left = [token for token in held if self._observer.left_by_queue(token.worker)]
-            if any(self._observer.dead(token.worker) for token in held) or self._plan.claims().has(OPEN):
+            is_open = any(map(self._is_for_us, self._plan.claims().tokens(OPEN)))
+            if is_open or any(self._observer.dead(token.worker) for token in held):
                 return True
             if not left or self._deadline.is_short(0.0):
                 return False

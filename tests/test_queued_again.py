@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -132,6 +133,24 @@ class TestLastWorker:
         project.run("t")
         project.wait_ended()
         assert [s["rung"] for s in project.submissions()] == [0, 1]
+
+    def test_a_chunk_of_an_older_plan_that_may_be_held(self, project: QueueProject) -> None:
+        """Who left it, on a machine that cannot be seen from here, keeps nobody from the merge."""
+        project.queued_task(n=4, max_jobs=2, body=AT_GATE)
+        project.run("t")
+        until(lambda: len(project.held()) == 2)
+        project.kill_jobs()
+        until(project.ended)
+        project.slots(0)
+        project.run("t")
+        for beat in (project.path / "psy-work/t/beat").glob("[0-9a-f]*"):
+            told = {"host": "another", "boot": "another", "job": "", "token": ""}
+            beat.write_text(json.dumps(json.loads(beat.read_text()) | told))
+        project.open_gate()
+        project.slots(2)
+        project.wait_ended()
+        assert project.status("t")["merged"]
+        assert_complete(project, 4)
 
     def test_jobs_that_it_cannot_cancel(self, project: QueueProject) -> None:
         """They find nothing to do."""

@@ -59,8 +59,9 @@ class LastWorker:
             Whether to compute what is left: not where items fail alike.
         """
         self._jobs.look()
-        held = held_tokens(self._workdir, self._observer)
-        if not all(self._observer.left_by_queue(token.worker) for _, token in held):
+        # Only of this plan: who holds something of an older one merges, too, and may have been lost out of our sight.
+        held = [token for name, token in held_tokens(self._workdir, self._observer) if name == self._plan.id]
+        if not all(self._observer.left_by_queue(token.worker) for token in held):
             return
         newest = self._newest()
         claims = newest.claims()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,33 @@ class TestLastWorker:
         project.wait_ended()
         assert project.status("t")["merged"]
         assert_complete(project, 4)
+
+    def test_time_is_over_where_it_may_not_submit(self, project: QueueProject) -> None:
+        """What is finished is merged; the next command goes on."""
+        project.queued_task(n=40, max_jobs=1, body="time.sleep(0.3)", timelimit=2)
+        refused = '[ -n "$PSYRUN_JOB" ] && { echo \'not from here\' >&2; exit 1; }\nexec "$REAL" "$@"'
+        project.in_front("sqsub", refused)
+        project.run("t")
+        project.wait_ended()
+        told = project.status("t")
+        assert (told["merged"], told["complete"]) == (True, False)
+        assert told["n_done"] == len(project.result("t")["x"]) > 0
+
+    def test_jobs_of_an_older_plan_leave_the_result_alone(self, project: QueueProject) -> None:
+        """It is merged; each of them would do it again."""
+        project.slots(0)
+        project.queued_task(n=2, max_jobs=1)
+        project.run("t")
+        project.queued_task(n=4, max_jobs=1)
+        project.run("t")
+        project.slots(1)
+        project.wait_ended()
+        assert_complete(project, 4)
+        result = (project.path / "psy-work/t/result.npz").stat()
+        old = project.submissions()[0]
+        environment = project.environment(PSYRUN_JOB="100001")
+        subprocess.run(old["job"]["command"], cwd=project.path, env=environment, check=True, capture_output=True)
+        assert (project.path / "psy-work/t/result.npz").stat() == result
 
     def test_jobs_that_it_cannot_cancel(self, project: QueueProject) -> None:
         """They find nothing to do."""

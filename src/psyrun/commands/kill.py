@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from psyrun.jobs import Jobs, jobs_of, shown_ids
+from psyrun.scheduler import QueueError
 from psyrun.tasks import Task, load_task
 
 
@@ -25,7 +26,11 @@ def command(taskdir: Path, names: tuple[str, ...]) -> None:
 
 
 def _kill(task: Task, jobs: Jobs) -> None:
-    jobs.settle()
+    trouble = None
+    try:
+        jobs.settle()
+    except QueueError as error:  # what is known is cancelled all the same
+        trouble = error
     jobs.ask()
     alive = list(jobs.alive(lambda submission: not jobs.elsewhere(submission)))
     for cluster in sorted({jobs.elsewhere(submission) for submission in jobs.submissions} - {""}):
@@ -36,3 +41,5 @@ def _kill(task: Task, jobs: Jobs) -> None:
         click.echo(f"{task.name}: cancelled {shown_ids(job.id for job in alive)}. To go on: {again}")
     else:
         click.echo(f"{task.name}: no jobs of it are in the queue")
+    if trouble is not None:
+        raise trouble

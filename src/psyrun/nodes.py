@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 
 from psyrun.workdir import Workdir
@@ -13,6 +15,7 @@ STARTED = "the worker has started"
 _ON_NODE = re.compile(r"^psyrun: job (\S+) on node (\S+)", re.MULTILINE)
 _MOST_READ = 2**16
 _MOST_LOGS = 1000
+_DAY = 86400.0
 
 
 def starts(log: str) -> tuple[str, bool] | None:
@@ -29,10 +32,17 @@ def starts(log: str) -> tuple[str, bool] | None:
     return found[-1][2], STARTED in log[found[-1].end() :]
 
 
-def broken_nodes(workdir: Workdir) -> tuple[list[str], str]:
+def broken_nodes(workdir: Workdir, at_work: Collection[str] = ()) -> tuple[list[str], str]:
     """Return the nodes on which workers end before they start, and what to tell of them.
 
-    Nodes on which another worker did start are not among them; and if none starts anywhere, it is not the nodes.
+    Nodes on which another worker did start are not among them; and if none starts anywhere, it is not the nodes. What
+    is older than a day does not count: a node that is left out shows no more that it was mended.
+
+    Parameters
+    ----------
+    workdir : Workdir
+    at_work : collection of str
+        Ids of jobs that are not over: their workers may be starting now.
     """
     failed: Counter[str] = Counter()
     good: set[str] = set()
@@ -40,10 +50,12 @@ def broken_nodes(workdir: Workdir) -> tuple[list[str], str]:
     with suppress(OSError):
         logs = sorted(workdir.logs.glob("job-*.log"), key=lambda path: path.stat().st_mtime)[-_MOST_LOGS:]
         for path in logs:
+            if time.time() - path.stat().st_mtime > _DAY:
+                continue
             with path.open("rb") as file:
                 text = file.read(_MOST_READ).decode(errors="replace")
             seen = starts(text)
-            if seen is None:
+            if seen is None or (not seen[1] and path.stem.removeprefix("job-") in at_work):
                 continue
             if seen[1]:
                 good.add(seen[0])

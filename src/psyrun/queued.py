@@ -195,7 +195,7 @@ class QueuedRun(Run):
         python = str(Path(shutil.which(str(options["python"] or sys.executable)) or sys.executable).absolute())
         words = ["--children", str(options["pool_size"]), "--submission", submission]
         workdir = self.workdir.path.absolute()
-        nodes, told = broken_nodes(self.workdir)
+        nodes, told = broken_nodes(self.workdir, {job.id for job in self.jobs.alive()})
         self.told += [told] if told and submission else []
         return Job(
             name,

@@ -117,6 +117,23 @@ class TestOlderPlans:
         assert_complete(project, 8)
         assert project.started() == dict.fromkeys(range(8), 1)
 
+    def test_who_waits_for_what_they_held_can_be_told_to_stop(self, project: QueueProject) -> None:
+        """Else it would begin to compute, or submit, after the user cancelled all."""
+        project.queued_task(n=2, max_jobs=2, body="while x == 0 and not os.path.exists('gate'): time.sleep(0.01)")
+        project.slots(1)
+        project.run("t", PSYRUN_TTL="600")
+        until(lambda: len(project.held()) == 1)
+        (job,) = project.jobs("R")
+        lose(project, job)
+        project.slots(1)
+        until(lambda: 1 in project.started())
+        (other,) = project.jobs("R")
+        with pytest.raises(AssertionError):
+            until(project.ended, 2)
+        os.kill(project.job_pid(other), signal.SIGTERM)
+        until(project.ended, 10)
+        assert len(project.submissions()) == 1
+
 
 class TestLastWorker:
     """What the last one does where the queue does not help."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 
 from psyrun.claims import HELD, OPEN, Token, beat_seconds, ttl_seconds
@@ -68,6 +70,7 @@ class JobWorker:
                 self._workdir, self._plan, self._n_children, counters, -1, self._observer, self._terms, self._deadline
             )
             status = supervisor.run()
+            signal.signal(signal.SIGTERM, self._told_to_stop)
             end_orphans()
             if supervisor.problem:
                 say(supervisor.problem)
@@ -81,6 +84,11 @@ class JobWorker:
             except PsyrunError as error:
                 say(f"{error}. To see to the rest: psy-doit {self._plan.content['task']}")
         return status
+
+    def _told_to_stop(self, *_: object) -> None:
+        """End, for who cancels a job wants no other; but Slurm says so, too, when the time is over."""
+        if not self._deadline.is_short(0.0):
+            sys.exit(130)
 
     def _wait_for_left(self) -> bool:
         """Wait while workers hold something whose jobs are over; return whether there is something to claim again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from psyrun.nodes import GAVE_UP, STARTED, broken_nodes, what_ails
@@ -19,7 +20,7 @@ def logs(tmp_path: Path, *seen: tuple[str, str]) -> Workdir:
     for number, (node, text) in enumerate(seen):
         path = workdir.logs / f"job-{number}.log"
         path.write_text(text.format(id=number, node=node))
-        os.utime(path, (number, number))
+        os.utime(path, (time.time() - 1000 + number,) * 2)
     return workdir
 
 
@@ -98,3 +99,17 @@ def test_workers_that_give_up(tmp_path: Path) -> None:
     )
     assert what_ails(logs(tmp_path / "b", ("n2", bad), ("n1", GOOD))) == ""
     assert what_ails(Workdir(tmp_path / "c")) == ""
+
+
+def test_one_whose_worker_is_starting(tmp_path: Path) -> None:
+    """Is not broken: the job has not ended."""
+    workdir = logs(tmp_path, ("n1", GOOD), ("n2", "psyrun: job {id} on node {node}\n"))
+    assert broken_nodes(workdir, {"1"}) == ([], "")
+    assert broken_nodes(workdir, {"0"})[0] == ["n2"]
+
+
+def test_long_ago(tmp_path: Path) -> None:
+    """It may have been mended since, and nobody would see that where it is left out."""
+    workdir = logs(tmp_path, ("n1", GOOD), ("n2", BAD))
+    os.utime(workdir.logs / "job-1.log", (time.time() - 90000,) * 2)
+    assert broken_nodes(workdir) == ([], "")

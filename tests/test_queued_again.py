@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from invariants import assert_complete
@@ -114,6 +117,23 @@ class TestOlderPlans:
         assert_complete(project, 8)
         assert project.started() == dict.fromkeys(range(8), 1)
 
+    def test_who_waits_for_what_they_held_can_be_told_to_stop(self, project: QueueProject) -> None:
+        """Else it would begin to compute, or submit, after the user cancelled all."""
+        project.queued_task(n=2, max_jobs=2, body="while x == 0 and not os.path.exists('gate'): time.sleep(0.01)")
+        project.slots(1)
+        project.run("t", PSYRUN_TTL="600")
+        until(lambda: len(project.held()) == 1)
+        (job,) = project.jobs("R")
+        lose(project, job)
+        project.slots(1)
+        until(lambda: 1 in project.started())
+        (other,) = project.jobs("R")
+        with pytest.raises(AssertionError):
+            until(project.ended, 2)
+        os.kill(project.job_pid(other), signal.SIGTERM)
+        until(project.ended, 10)
+        assert len(project.submissions()) == 1
+
 
 class TestLastWorker:
     """What the last one does where the queue does not help."""
@@ -132,6 +152,52 @@ class TestLastWorker:
         project.run("t")
         project.wait_ended()
         assert [s["rung"] for s in project.submissions()] == [0, 1]
+
+    def test_a_chunk_of_an_older_plan_that_may_be_held(self, project: QueueProject) -> None:
+        """Who left it, on a machine that cannot be seen from here, keeps nobody from the merge."""
+        project.queued_task(n=4, max_jobs=2, body=AT_GATE)
+        project.run("t")
+        until(lambda: len(project.held()) == 2)
+        project.kill_jobs()
+        until(project.ended)
+        project.slots(0)
+        project.run("t")
+        for beat in (project.path / "psy-work/t/beat").glob("[0-9a-f]*"):
+            told = {"host": "another", "boot": "another", "job": "", "token": ""}
+            beat.write_text(json.dumps(json.loads(beat.read_text()) | told))
+        project.open_gate()
+        project.slots(2)
+        project.wait_ended()
+        assert project.status("t")["merged"]
+        assert_complete(project, 4)
+
+    def test_time_is_over_where_it_may_not_submit(self, project: QueueProject) -> None:
+        """What is finished is merged; the next command goes on."""
+        project.queued_task(n=40, max_jobs=1, body="time.sleep(0.3)", timelimit=2)
+        refused = '[ -n "$PSYRUN_JOB" ] && { echo \'not from here\' >&2; exit 1; }\nexec "$REAL" "$@"'
+        project.in_front("sqsub", refused)
+        project.run("t")
+        project.wait_ended()
+        told = project.status("t")
+        assert (told["merged"], told["complete"]) == (True, False)
+        with np.load(project.path / "psy-work/t/result.npz") as result:
+            assert told["n_done"] == len(result["x"]) > 0
+
+    def test_jobs_of_an_older_plan_leave_the_result_alone(self, project: QueueProject) -> None:
+        """It is merged; each of them would do it again."""
+        project.slots(0)
+        project.queued_task(n=2, max_jobs=1)
+        project.run("t")
+        project.queued_task(n=4, max_jobs=1)
+        project.run("t")
+        project.slots(1)
+        project.wait_ended()
+        assert_complete(project, 4)
+        result = (project.path / "psy-work/t/result.npz").stat()
+        old = project.submissions()[0]
+        environment = project.environment(PSYRUN_JOB="100001")
+        subprocess.run(old["job"]["command"], cwd=project.path, env=environment, check=True, capture_output=True)
+        assert (project.path / "psy-work/t/result.npz").stat() == result
 
     def test_jobs_that_it_cannot_cancel(self, project: QueueProject) -> None:
         """They find nothing to do."""

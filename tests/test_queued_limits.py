@@ -152,3 +152,26 @@ class TestMemory:
         project.wait_ended()
         assert project.status("t")["complete"]
         assert project.started() == {x: 4 if x == 2 else 1 for x in range(6)}
+
+    def test_jobs_of_one_rung_wait_for_nothing_of_another(self, project: QueueProject) -> None:
+        """They end when their own items are in other hands, and leave their slots to the others."""
+        body = """
+            first = not os.path.exists("again")
+            if first and x == 2:
+                block = bytearray(os.urandom(1) * (200 << 20))
+                os.kill(os.getpid(), 9)
+            if first and x > 2:
+                raise ValueError(x)
+            while x == 3 and not os.path.exists("gate"): time.sleep(0.01)
+        """
+        project.queued_task(n=6, body=body, options="early_stop = False", memory=["150M", "200M"])
+        project.run("t")
+        until(lambda: project.ended() and len(project.submissions()) == 2, 60)
+        project.slots(2)
+        (project.path / "again").touch()
+        project.run("t")
+        until(lambda: project.jobs("QR") == project.jobs("R")[:1] and set(rows(project)) == {0, 1, 2, 4, 5}, 60)
+        project.open_gate()
+        project.wait_ended()
+        assert project.status("t")["merged"]
+        assert rows(project) == list(range(6))

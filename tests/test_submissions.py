@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +36,11 @@ class Fake(Queue):
         self._limit = 99
         self._unsure = False
         self._asked = 0
+        self._max_ages: list[float] = []
+        self._world = ""
+
+    def world(self) -> str:
+        return self._world
 
     def submit(self, job: Job, number: int = 0) -> JobId:
         if len(self._jobs) >= self._limit:
@@ -44,6 +51,7 @@ class Fake(Queue):
 
     def poll(self, ids: Sequence[JobId], max_age: float = 0.0) -> dict[JobId, JobStatus]:
         self._asked += 1
+        self._max_ages.append(max_age)
         if self._fails:
             raise QueueError(self._fails)
         return {job: JobStatus(self._jobs.get(job, JobState.GONE)) for job in ids}
@@ -225,6 +233,37 @@ class TestJobs:
         for _ in range(5):
             jobs.look()
         assert queue._asked == 1
+
+    def test_no_answer_is_older_than_the_jobs(self, workdir: Workdir, queue: Fake, submission: Submission) -> None:
+        """It does not list them, and would have them gone."""
+        Jobs(queue, workdir).submit(submission)
+        jobs = Jobs(queue, workdir, max_age=1000)
+        jobs.ask()
+        assert queue._max_ages[-1] < 100
+        answer = workdir.submissions / submission.name / "jobs.json"
+        for seconds, at_most in ((500, 510), (5000, 1000), (-500, 0)):
+            os.utime(answer, (time.time() - seconds,) * 2)
+            jobs.ask()
+            assert at_most - 20 < queue._max_ages[-1] <= at_most
+
+    def test_what_another_cluster_may_have(self, workdir: Workdir, queue: Fake, submission: Submission) -> None:
+        """This one cannot tell, so nothing is noted, nothing more submitted."""
+        gone = replace(GONE_BY, host=Process.current().host)
+        replace(submission, by=gone, scheduler=recipe_of(queue) | {"world": "there"}).begin(workdir)
+        queue._world = "here"
+        with pytest.raises(QueueError, match="the cluster there"):
+            Jobs(queue, workdir).settle()
+        assert read_submissions(workdir)[0].ids is None
+
+    def test_who_takes_long(
+        self, workdir: Workdir, queue: Fake, submission: Submission, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Is not overtaken while it lives: what it has submitted until then is not all."""
+        monkeypatch.setattr("psyrun.jobs._MOST_WAIT", 0.1)
+        submission.begin(workdir)
+        with pytest.raises(QueueError, match="still submitting"):
+            Jobs(queue, workdir).settle()
+        assert read_submissions(workdir)[0].ids is None
 
     def test_of_a_task_that_has_none(self, workdir: Workdir, queue: Fake, submission: Submission) -> None:
         """None; and where the task file says something else now, they are in the queue that they were given to."""

@@ -66,6 +66,7 @@ class Jobs:
         self.workdir = workdir
         self._max_age = max_age
         self._asked: dict[JobId, JobStatus] = {}
+        self._known: frozenset[JobId] = frozenset()
         self.submissions: list[Submission] = []
         self.trouble = ""
         self._next = 0.0
@@ -85,13 +86,15 @@ class Jobs:
         """
         submissions = read_submissions(self.workdir)
         ids = [job for submission in submissions if not self.elsewhere(submission) for job in submission.ids or ()]
+        # An answer from before jobs were submitted does not list them, and would have them gone.
+        age = min([0.0 if fresh else self._max_age, *(s.answered_ago(self.workdir) for s in submissions if s.ids)])
         try:
-            asked = self.queue.poll(ids, 0.0 if fresh else self._max_age) if ids else {}
+            asked = self.queue.poll(ids, age) if ids else {}
         except QueueError as error:
             self.trouble = str(error)
             raise
         self.trouble = ""
-        self.submissions, self._asked = submissions, asked
+        self.submissions, self._asked, self._known = submissions, asked, frozenset(ids)
 
     def has_more(self) -> bool:
         """Whether something was submitted since the queue was asked."""
@@ -138,8 +141,7 @@ class Jobs:
         """Whether the queue said that the job has ended, now or to an earlier command."""
         if is_noted_as_over(self.workdir, job.token):
             return True
-        known = {job for s in self.submissions if not self.elsewhere(s) for job in s.ids or ()}
-        return not self.trouble and job in known and self.status(job).state.over
+        return not self.trouble and job in self._known and self.status(job).state.over
 
     def settle(self) -> None:
         """See to submissions without an answer: wait for who makes one, or ask the queue which of its jobs there are.
@@ -152,13 +154,16 @@ class Jobs:
         for submission in read_submissions(self.workdir):
             if submission.ids is None and not self._wait_for(submission):
                 if self.elsewhere(submission):
-                    raise QueueError(f"whether the cluster {self.elsewhere(submission)} has jobs is told there only")
+                    raise QueueError(
+                        f"jobs may have been given to the cluster {self.elsewhere(submission)}, which cannot be asked "
+                        "from here. Type the command once there: it finds them"
+                    )
                 found = self.queue.find(submission.token)
                 submission.answered(self.workdir, found, "found in the queue" if found else "not in the queue")
 
     def _wait_for(self, submission: Submission) -> bool:
         """Wait while a process that may be alive submits something; return whether it noted the answer."""
-        end = time.monotonic() + _MOST_WAIT
+        end, gone = time.monotonic() + _MOST_WAIT, submission.by.gone()
         while time.monotonic() < end:
             gone = submission.by.gone()  # looked at first: it notes the answer, and ends
             if any(s.name == submission.name and s.ids is not None for s in read_submissions(self.workdir)):
@@ -166,6 +171,9 @@ class Jobs:
             if gone:
                 return False
             time.sleep(_POLL)
+        if gone is False:
+            by = submission.by
+            raise QueueError(f"process {by.pid} on {by.host} is still submitting jobs. Type the command again later")
         return False
 
     def cancel_waiting(self, plan: Plan) -> list[JobId]:

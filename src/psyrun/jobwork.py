@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 
 from psyrun.claims import HELD, OPEN, Token, beat_seconds, ttl_seconds
@@ -68,10 +70,12 @@ class JobWorker:
                 self._workdir, self._plan, self._n_children, counters, -1, self._observer, self._terms, self._deadline
             )
             status = supervisor.run()
+            signal.signal(signal.SIGTERM, self._told_to_stop)
             end_orphans()
             if supervisor.problem:
                 say(f"{GAVE_UP}: {supervisor.problem}")
-            if status or self._deadline.is_short(0.0) or not self._wait_for_left():
+            # What did not fit does not fit the next supervisor either.
+            if status or self._deadline.is_short(supervisor.seconds_per_item) or not self._wait_for_left():
                 break
         if status in (0, EarlyStopError.exit_code):
             last = LastWorker(self._workdir, self._plan, self._job, self._jobs, self._observer)
@@ -81,12 +85,18 @@ class JobWorker:
                 say(f"{error}. To see to the rest: psy-doit {self._plan.content['task']}")
         return status
 
+    def _told_to_stop(self, *_: object) -> None:
+        """End, for who cancels a job wants no other; but Slurm says so, too, when the time is over."""
+        if not self._deadline.is_short(0.0):
+            sys.exit(130)
+
     def _wait_for_left(self) -> bool:
         """Wait while workers hold something whose jobs are over; return whether there is something to claim again."""
         while held := [token for token in self._plan.claims().tokens(HELD) if self._is_for_us(token)]:
             self._jobs.look()
             left = [token for token in held if self._observer.left_by_queue(token.worker)]
-            if any(self._observer.dead(token.worker) for token in held) or self._plan.claims().has(OPEN):
+            is_open = any(map(self._is_for_us, self._plan.claims().tokens(OPEN)))
+            if is_open or any(self._observer.dead(token.worker) for token in held):
                 return True
             if not left or self._deadline.is_short(0.0):
                 return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 
 import click
 import numpy as np
 
-from psyrun.activity import beating
+from psyrun.activity import beating, part_sizes
 from psyrun.claims import HELD, OPEN, Process, Token
 from psyrun.collect import merge
 from psyrun.errors import PsyrunError
@@ -16,7 +17,7 @@ from psyrun.jobs import JobObserver, Jobs, shown_ids
 from psyrun.plan import Plan
 from psyrun.queued import QueuedRun, needs_more, queue_of, rows_on_record
 from psyrun.run import Choices
-from psyrun.scheduler import Job, JobState, QueueError
+from psyrun.scheduler import Job, JobState, QueueError, SubmitError
 from psyrun.scheduler.resources import n_rungs
 from psyrun.state import held_tokens, look, lookup_of
 from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submissions
@@ -59,17 +60,23 @@ class LastWorker:
             Whether to compute what is left: not where items fail alike.
         """
         self._jobs.look()
-        held = held_tokens(self._workdir, self._observer)
-        if not all(self._observer.left_by_queue(token.worker) for _, token in held):
+        # Only of this plan: who holds something of an older one merges, too, and may have been lost out of our sight.
+        held = [token for name, token in held_tokens(self._workdir, self._observer) if name == self._plan.id]
+        if not all(self._observer.left_by_queue(token.worker) for token in held):
             return
         newest = self._newest()
         claims = newest.claims()
         left = [*claims.tokens(OPEN), *claims.tokens(HELD)]
         if newest.id != self._plan.id:  # its own jobs see to it; but they may have merged before this one ended
-            if not left:
+            if not left and not self._is_merged(newest):
                 self._merge(newest)
         elif goes_on and left:
-            if not self._is_seen_to(left):
+            try:
+                seen_to = self._is_seen_to(left)
+            except SubmitError as error:  # such as where machines that compute may not submit
+                seen_to = False  # if jobs were taken all the same, they merge again
+                say(f"what is left waits for the next psy-doit {newest.content['task']}: {error}")
+            if not seen_to:
                 self._merge(newest)
         else:
             if self._is_first():
@@ -87,6 +94,12 @@ class LastWorker:
         except FileExistsError:
             return False
         return True
+
+    def _is_merged(self, plan: Plan) -> bool:
+        """Whether the result has all that is on record; many jobs of an older plan may start after that."""
+        manifest = self._workdir.read_manifest()
+        sizes = {name: size for name, (_, size) in manifest.get("parts", {}).items()}
+        return manifest.get("plan") == plan.id and sizes == part_sizes(self._workdir)
 
     def _merge(self, plan: Plan) -> None:
         task = plan.task()
@@ -114,7 +127,9 @@ class LastWorker:
         self._jobs.look_anew()
         if self._are_others():
             return True
-        if sum(s.cause == CONTINUED for s in mine) >= last.resubmit:
+        # Each group of the plan has a submission of its own each time.
+        times = Counter(s.first for s in mine if s.cause == CONTINUED)
+        if max(times.values(), default=0) >= last.resubmit:
             say(f"the time is over, and the run went on by itself {last.resubmit} times (resubmit)")
             return False
         n_rows = rows_on_record(self._workdir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -19,6 +20,7 @@ _GAVE_UP = re.compile(rf"^psyrun: {GAVE_UP}: (.*)", re.MULTILINE)
 _CANCELLED = re.compile(r"\*\*\* .* CANCELLED AT \S+ \*\*\*")
 _MOST_READ = 2**16
 _MOST_LOGS = 1000
+_DAY = 86400.0
 
 
 def starts(log: str) -> tuple[str, bool] | None:
@@ -43,13 +45,14 @@ def starts(log: str) -> tuple[str, bool] | None:
 def broken_nodes(workdir: Workdir, alive: Collection[str] = ()) -> tuple[list[str], str]:
     """Return the nodes on which workers end before they start, and what to tell of them.
 
-    Nodes on which another worker did start are not among them; and if none starts anywhere, it is not the nodes.
+    Nodes on which another worker did start are not among them; and if none starts anywhere, it is not the nodes. What
+    is older than a day does not count: a node that is left out shows no more that it was mended.
 
     Parameters
     ----------
     workdir : Workdir
     alive : collection of str
-        Ids of jobs that are not over: their workers may yet start.
+        Ids of jobs that are not over: their workers may be starting now.
     """
     failed: Counter[str] = Counter()
     good: set[str] = set()
@@ -57,6 +60,8 @@ def broken_nodes(workdir: Workdir, alive: Collection[str] = ()) -> tuple[list[st
     with suppress(OSError):
         logs = sorted(workdir.logs.glob("job-*.log"), key=lambda path: path.stat().st_mtime)[-_MOST_LOGS:]
         for path in logs:
+            if time.time() - path.stat().st_mtime > _DAY:
+                continue
             with path.open("rb") as file:
                 text = file.read(_MOST_READ).decode(errors="replace")
             seen = starts(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,6 +103,13 @@ class Submission:
         """Note which jobs the queue has taken, and what else it said."""
         content = {"ids": [job.id for job in ids], "told": told}
         write_json(workdir.submissions / self.name / _ANSWER, content)
+
+    def answered_ago(self, workdir: Workdir) -> float:
+        """Return for how many seconds the answer is there."""
+        try:
+            return max(0.0, time.time() - (workdir.submissions / self.name / _ANSWER).stat().st_mtime)
+        except OSError:
+            return 0.0
 
     def is_over(self, workdir: Workdir) -> None:
         """Note that none of its jobs is left, so that nobody asks the queue for them again."""

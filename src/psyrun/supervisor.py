@@ -98,7 +98,7 @@ class Supervisor:
         self._starts_failed = 0
         self._unsynced: set[int] = set()
         self._next_sync = 0.0
-        self._seconds_per_item = 0.0
+        self.seconds_per_item = 0.0  # before it has finished one
         went_well = bool(plan.content.get("n_done"))
         self._streak = Streak(n_children, went_well) if plan.content.get("early_stop", True) else None
         self._stop = False
@@ -277,7 +277,7 @@ class Supervisor:
             holding, (first, last) = child.work
             child.work = None
             each = seconds / (last - first + 1)
-            self._seconds_per_item = 0.5 * ((self._seconds_per_item or each) + each)
+            self.seconds_per_item = 0.5 * ((self.seconds_per_item or each) + each)
             self._holdings.give_back(holding, (first, last))
 
     def _bury_the_dead(self) -> None:
@@ -334,7 +334,7 @@ class Supervisor:
         for child in list(self._children.values()):
             if not child.ready or child.work is not None:
                 continue
-            short = self._deadline.is_short(self._seconds_per_item)
+            short = self._deadline.is_short(self.seconds_per_item)
             child.work = None if short else self._holdings.take(self._block_size(), self._n_children)
             if child.work is not None:
                 holding, block = child.work
@@ -347,9 +347,9 @@ class Supervisor:
 
     def _block_size(self) -> int:
         """Return how many items take about 50 ms; one at first."""
-        if self._seconds_per_item <= 0:
+        if self.seconds_per_item <= 0:
             return 1
-        return int(min(MOST_BLOCK, _BLOCK_SECONDS / self._seconds_per_item))
+        return int(min(MOST_BLOCK, _BLOCK_SECONDS / self.seconds_per_item))
 
     def _dismiss(self, child: ChildProcess) -> None:
         """End a child that has nothing left to do."""

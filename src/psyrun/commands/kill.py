@@ -10,6 +10,7 @@ import click
 from psyrun.errors import NoSuchTaskError, TaskError
 from psyrun.jobs import Jobs, jobs_of, shown_ids
 from psyrun.options import OPTIONS
+from psyrun.scheduler import QueueError
 from psyrun.taskfiles import NAME
 from psyrun.tasks import load_task
 from psyrun.workdir import Workdir
@@ -42,7 +43,11 @@ def _jobs(name: str, taskdir: Path) -> Jobs | None:
 
 
 def _kill(name: str, jobs: Jobs) -> None:
-    jobs.settle()
+    trouble = None
+    try:
+        jobs.settle()
+    except QueueError as error:  # what is known is cancelled all the same
+        trouble = error
     jobs.ask()
     alive = list(jobs.alive(lambda submission: not jobs.elsewhere(submission)))
     for cluster in sorted({jobs.elsewhere(submission) for submission in jobs.submissions} - {""}):
@@ -52,3 +57,5 @@ def _kill(name: str, jobs: Jobs) -> None:
         click.echo(f"{name}: cancelled {shown_ids(job.id for job in alive)}. To go on: psy-doit {name}")
     else:
         click.echo(f"{name}: no jobs of it are in the queue")
+    if trouble is not None:
+        raise trouble

@@ -330,6 +330,7 @@ def job_lines(jobs: Jobs) -> list[str]:
         elif jobs.elsewhere(submission):
             told = f"the cluster {jobs.elsewhere(submission)}, which cannot be asked from here"
             found.append(f"jobs {shown_ids(job.id for job in alive)} were given to {told}")
+            found.append(f"  if it is no more: touch {jobs.workdir.submissions / submission.name / 'over'}")
         elif alive and not jobs.trouble:
             what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
             reasons = {s.reason for s in alive.values() if s.state in (JobState.QUEUED, JobState.HELD) and s.reason}

@@ -78,7 +78,7 @@ class JobWorker:
             if status or self._deadline.is_short(supervisor.seconds_per_item) or not self._wait_for_left():
                 break
         if status in (0, EarlyStopError.exit_code):
-            last = LastWorker(self._workdir, self._plan, self._job, self._jobs, self._observer)
+            last = LastWorker(self._workdir, self._plan, self._submission.name, self._job, self._jobs, self._observer)
             try:
                 last.see_to_the_rest(status == 0)
             except PsyrunError as error:

@@ -15,7 +15,7 @@ from psyrun.collect import merge
 from psyrun.errors import PsyrunError
 from psyrun.jobs import JobObserver, Jobs, shown_ids
 from psyrun.plan import Plan
-from psyrun.queued import QueuedRun, needs_more, queue_of, rows_on_record
+from psyrun.queued import QueuedRun, finished_on_record, needs_more, queue_of
 from psyrun.run import Choices
 from psyrun.scheduler import Job, JobState, QueueError, SubmitError
 from psyrun.scheduler.resources import n_rungs
@@ -38,16 +38,16 @@ class LastWorker:
     ----------
     workdir : Workdir
     plan : Plan
-    job : str
-        The id of its job.
+    own, job : str
+        The name of the submission that its job is of, and the id of this.
     jobs : Jobs
     observer : JobObserver
     """
 
-    def __init__(self, workdir: Workdir, plan: Plan, job: str, jobs: Jobs, observer: JobObserver):
+    def __init__(self, workdir: Workdir, plan: Plan, own: str, job: str, jobs: Jobs, observer: JobObserver):
         self._workdir = workdir
         self._plan = plan
-        self._job = job
+        self._own, self._job = own, job
         self._jobs = jobs
         self._observer = observer
 
@@ -68,7 +68,7 @@ class LastWorker:
         claims = newest.claims()
         left = [*claims.tokens(OPEN), *claims.tokens(HELD)]
         if newest.id != self._plan.id:  # its own jobs see to it; but they may have merged before this one ended
-            if not left and not self._is_merged(newest):
+            if not left and not self._is_merged(newest) and self._is_first(newest):
                 self._merge(newest)
         elif goes_on and left:
             try:
@@ -79,7 +79,7 @@ class LastWorker:
             if not seen_to:
                 self._merge(newest)
         else:
-            if self._is_first():
+            if self._is_first(newest):
                 self._climb_or_merge(goes_on)
                 self._jobs.look_anew()
             self._cancel_the_rest()  # of what was submitted after the merge, too
@@ -87,10 +87,11 @@ class LastWorker:
     def _newest(self) -> Plan:
         return Plan.read(self._workdir.plans / self._workdir.plan_ids()[-1])
 
-    def _is_first(self) -> bool:
-        """Whether no other worker was the last one, too."""
+    def _is_first(self, newest: Plan) -> bool:
+        """Whether no other worker of the plan was the last one, too, and merges."""
+        name = "merging" if newest.id == self._plan.id else f"merging-{self._plan.id}"
         try:
-            (self._plan.path / "merging").touch(mode=0o600, exist_ok=False)
+            (newest.path / name).touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -132,7 +133,7 @@ class LastWorker:
         if max(times.values(), default=0) >= last.resubmit:
             say(f"the time is over, and the run went on by itself {last.resubmit} times (resubmit)")
             return False
-        n_rows = rows_on_record(self._workdir)
+        n_rows = finished_on_record(self._workdir)
         if n_rows <= last.n_rows:
             say("the time is over, and no item was finished since the last submission")
             return False
@@ -146,7 +147,8 @@ class LastWorker:
 
     def _are_others(self) -> bool:
         """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""
-        if any(s.uid == self._plan.uid and s.ids is None for s in self._jobs.submissions):
+        # Of its own submission the command may have noted no answer: it was killed.
+        if any(s.uid == self._plan.uid and s.ids is None and s.name != self._own for s in self._jobs.submissions):
             return True  # somebody is just submitting
         alive = self._jobs.alive(lambda s: s.uid == self._plan.uid)
         waiting = any(status.state is not JobState.RUNNING for job, status in alive.items() if job.id != self._job)

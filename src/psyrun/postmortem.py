@@ -30,12 +30,11 @@ def record_ends(task: Task, jobs: Jobs) -> int:
     of the task's space; what is on record all the same counts as done. Returns how many failures were recorded.
     """
     n = 0
-    for plan, beat, status, submission in _ended(task, jobs):
-        if plan.space != task.pspace.digest:
-            continue
-        work, end = plan.work(), jobs.queue.ended([JobId(beat["job"], submission.token)])
-        told = end.get(JobId(beat["job"], submission.token), "")
-        failures = []
+    found = [end for end in _ended(task, jobs) if end[0].space == task.pspace.digest]
+    ends = jobs.queue.ended([JobId(str(beat["job"]), submission.token) for _, beat, _, submission in found])
+    for plan, beat, status, submission in found:
+        work, failures = plan.work(), []
+        told = ends.get(JobId(str(beat["job"]), submission.token), "")
         for position, seconds in _in_hand(beat, plan):
             index = next(work.indices(position, position))[0]
             key = task.pspace.item_keys_at([index])[0].tolist()

@@ -18,7 +18,7 @@ from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, ranges_of
 from psyrun.postmortem import record_ends
-from psyrun.record import by_code, read_parts
+from psyrun.record import read_parts
 from psyrun.retries import class_of
 from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, Queue
@@ -173,7 +173,7 @@ class QueuedRun(Run):
 
     def _submit(self, plan: Plan, number: int, group: Group, n: int) -> None:
         first, last, rung = group
-        job, rows = self.job(rung, n, plan.id, f"{plan.uid}-{number}"), rows_on_record(self.workdir)
+        job, rows = self.job(rung, n, plan.id, f"{plan.uid}-{number}"), finished_on_record(self.workdir)
         resubmit, recipe = self.task.options["resubmit"], recipe_of(self.queue)
         submission = Submission(plan.id, plan.uid, number, self._cause, job, first, last, rung, rows, resubmit, recipe)
         jobs, told = self.jobs.submit(submission)
@@ -232,6 +232,6 @@ def needs_more(failure: Failure) -> bool:
     return class_of(failure.type) == "memory" or failure.type == JOB_TIME
 
 
-def rows_on_record(workdir: Workdir) -> int:
-    """Return how many rows there are, of any code."""
-    return sum(by_code(read_parts(workdir)).values())
+def finished_on_record(workdir: Workdir) -> int:
+    """Return how many rows and failures there are, of any code."""
+    return sum(sum(batch.n_rows for batch in part.batches) + len(part.failures) for part in read_parts(workdir))

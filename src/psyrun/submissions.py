@@ -47,7 +47,7 @@ class Submission:
     rung : int
         Of the ladders of resources.
     n_rows : int
-        Rows on record when it was made: more of them later are progress.
+        Rows and failures on record when it was made: more of them later are progress.
     resubmit : int
         How many submissions may continue those of the plan.
     scheduler : dict

@@ -94,8 +94,7 @@ class Supervisor:
         self._holdings = Holdings(workdir, plan, self.id, observer, self._sync, self._tell_done, terms.covers)
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, ChildProcess] = {}
-        self._starts = [0] * n_children
-        self._starts_failed = 0
+        self._starts, self._starts_failed = [0] * n_children, 0
         self._unsynced: set[int] = set()
         self._next_sync = 0.0
         self.seconds_per_item = 0.0  # before it has finished one
@@ -377,8 +376,10 @@ class Supervisor:
         """Record a failure of each item that had most of the job's time, which is over: another such job is no help."""
         for child in self._children.values():
             failure = self._watch.too_long(child, self._deadline)
-            if failure is not None:
+            if failure is not None and child.work is not None:
                 self._writer().fail(failure)
+                (holding, block), child.work = child.work, None
+                self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
 
     def _shut_down(self) -> None:
         """End all children, hand back what is not finished, and leave."""

@@ -23,6 +23,8 @@ Answer = TypeVar("Answer")
 
 DEADLINE = 60.0
 """Seconds that a test waits for what a queue should do."""
+_MOMENT = 1.0
+"""Seconds in which a signal arrives, and a job that is killed says so."""
 
 WORDS = [
     *("", " ", "two words", "'", '"', 'it\'s "both"', "$HOME", "${x}", "$(date)", "`date`", "a;b", "a|b", "a&b", "*"),
@@ -306,6 +308,7 @@ class QueueTests:
         bench.queue.cancel([cancelled])
         assert bench.wait_over([cancelled])[cancelled] in (JobState.CANCELLED, JobState.GONE, JobState.DONE)
         bench.wait_for("told", cancelled)
+        time.sleep(_MOMENT)
         assert bench.state(other) is JobState.RUNNING
         assert bench.reported("told", other) == []
 
@@ -325,6 +328,7 @@ class QueueTests:
         strange = JobId(job_id.id, f"t{random_name()}")
         assert bench.state(strange) is JobState.GONE
         bench.queue.cancel([strange])
+        time.sleep(_MOMENT)
         bench.open_gate()
         assert bench.wait_over([job_id])[job_id] in (JobState.DONE, JobState.GONE)
         assert bench.reported("told", job_id) == []

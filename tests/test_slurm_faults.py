@@ -88,8 +88,12 @@ class TestJobsThatEnd:
         until(lambda: job in farm.jobs(WAITS))
         assert farm.status("t")["jobs"]["counts"] == {"running": 3, "queued": 1}
         assert farm.steps("t") == ["-- t:split"]
-        farm.slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-        until(lambda: job in farm.jobs(RUNS))
+
+        def runs_again() -> bool:
+            farm.slurm.start_now(job)
+            return job in farm.jobs(RUNS)
+
+        until(runs_again, 180)
         farm.open_gate()
         farm.wait_over()
         log = (farm.path / f"psy-work/t/log/job-{job}.log").read_text()
@@ -110,8 +114,13 @@ class TestJobsThatEnd:
         finally:
             farm.slurm.start_slurmd("n3")
         until(lambda: farm.slurm.states()["n3"] in ("idle", "mixed", "allocated"), 60)
-        for job in farm.jobs(WAITS):
-            farm.slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", status=None)
+
+        def none_waits() -> bool:
+            for job in farm.jobs(WAITS):
+                farm.slurm.start_now(job)
+            return not farm.jobs(WAITS)
+
+        until(none_waits, 180)
         farm.wait_over()
         farm.assert_mended(before, 12)
 

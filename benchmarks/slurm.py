@@ -186,7 +186,7 @@ def main() -> None:
     started = "" if os.environ.get("SLURM_CONF") else str(root / "slurm")
     try:
         if started:
-            subprocess.run([SCRIPTS / "slurm-up", started], check=True)
+            subprocess.run([SCRIPTS / "slurm-up", started], check=True, env={**os.environ, "MAX_JOBS": "20000"})
             os.environ["SLURM_CONF"] = str(root / "slurm" / "slurm.conf")
         bench = Bench(root)
         if bench.run("squeue", "-h", "--me"):  # all jobs are cancelled between runs

@@ -115,7 +115,7 @@ class Project:
         return [line for line in lines if line.startswith((".  ", "-- "))]
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Return when something is so; fail if it is not in time."""
     end = time.monotonic() + seconds
     while not condition():

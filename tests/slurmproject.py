@@ -177,7 +177,7 @@ def jobs_of_others(slurm: SlurmCluster) -> Iterator[dict[str, str]]:
         submit("--hold", "--array=0", "-J", "psy-t"),
     ]
     try:
-        until(lambda: states_of(slurm, jobs) == [RUNS, RUNS, WAITS])
+        until(lambda: states_of(slurm, jobs) == [RUNS, RUNS, WAITS], 120)
         yield dict(zip(jobs, states_of(slurm, jobs), strict=True))
     finally:
         slurm.run("scancel", *jobs)

@@ -73,9 +73,9 @@ def test_a_requeued_job_appends_to_its_log(slurm: SlurmCluster, tmp_path: Path) 
     log = tmp_path / "log"
     words = ("--requeue", "--open-mode=append", "-o", str(log))
     job = submit(slurm, *words, "--wrap", "echo life ${SLURM_RESTART_COUNT:-0}; exec sleep 60")
-    within(20, lambda: log.exists() and log.read_text() == "life 0\n")
+    within(60, lambda: log.exists() and log.read_text() == "life 0\n")
     slurm.run("scontrol", "requeue", job)
-    within(20, lambda: state(slurm, job) == "PENDING")
+    within(60, lambda: state(slurm, job) == "PENDING")
 
     def lives_again() -> bool:
         slurm.start_now(job)
@@ -89,7 +89,7 @@ def test_a_requeued_job_appends_to_its_log(slurm: SlurmCluster, tmp_path: Path) 
 def test_a_job_over_the_time_of_its_partition_waits_for_ever(slurm: SlurmCluster) -> None:
     """It is taken, and the reason is all that tells."""
     job = submit(slurm, "-p", "short", "-t", "5", "--wrap", "true")
-    within(20, lambda: (job, "PENDING", "", "PartitionTimeLimit") in slurm.squeue())
+    within(60, lambda: (job, "PENDING", "", "PartitionTimeLimit") in slurm.squeue())
     slurm.run("scancel", job)
 
 

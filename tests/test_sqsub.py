@@ -157,7 +157,7 @@ class TestSqsub(QueueTests):
 
 def test_the_command_line_and_the_script_are_these() -> None:
     """Change them only with a reason; `psy-doit` shows the same."""
-    assert Sqsub("/work/me/psyrun").preview(JOB) == (GOLDEN / "sqsub.txt").read_text()
+    assert Sqsub("/scratch/me/psyrun").preview(JOB) == (GOLDEN / "sqsub.txt").read_text()
 
 
 def test_every_resource_has_its_option() -> None:

@@ -195,7 +195,7 @@ class Jobs:
         Returns
         -------
         jobs : list of JobId
-            None if another process submitted the same.
+            Empty if another process submitted the same.
         told : str
             What people should know about it.
 

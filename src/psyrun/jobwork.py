@@ -41,6 +41,7 @@ class JobWorker:
     def __init__(self, workdir: Workdir, plan: Plan, submission: str, n_children: int):
         self._workdir = workdir
         self._plan = plan
+        workdir.check_trust()  # before a class is imported that a file in it names
         self._submission = read_submission(workdir, submission)
         self._n_children = n_children
         self._job = os.environ.get("PSYRUN_JOB", "")
@@ -62,7 +63,6 @@ class JobWorker:
     def run(self) -> int:
         """Work until nothing is left to claim, or the time is short; return the exit status."""
         say(STARTED)
-        self._workdir.check_trust()
         adopt_orphans()
         while True:
             counters = shared_counters(self._n_children)

@@ -20,6 +20,7 @@ ORDER = [
     *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
     *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
+    *("expected", "dealing"),
     *("submissions", "jobs", "nodes"),
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "durability", "holdings"),
     *("streak", "watch", "supervisor"),

@@ -49,6 +49,7 @@ from psyrun.workdir import Workdir
 _BLOCK_SECONDS = 0.05
 _MOST_STARTS = 3
 _GRACE = 0.5
+_MOMENT = 0.1
 
 
 class Supervisor:
@@ -113,7 +114,7 @@ class Supervisor:
         try:
             self._beat.beat(self._news)
             self._wakeup = wake_up_on(self._handlers(), self._selector)
-            if self._holdings.more():
+            if self._finds_work():
                 for number in range(self._n_children):
                     self._start(number)
             while not self._stop and self._children:
@@ -133,6 +134,7 @@ class Supervisor:
                 if self._deadline.is_over():
                     self._give_up_the_longest()
                     break
+                self._holdings.share(self._pace())
                 self._deal()
                 if os.getppid() != self._parent:
                     self._stop = True
@@ -213,9 +215,23 @@ class Supervisor:
         hand = [(c.position, round(now - c.since, 1)) for c in self._children.values() if c.work and c.position >= 0]
         return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum())}
 
+    def _finds_work(self) -> bool:
+        """Whether there is something to claim, at once or when others share what they hold."""
+        while not (found := self._holdings.more()) and self._holdings.expects() and not self._stop:
+            time.sleep(_MOMENT)
+        return found
+
+    def _pace(self) -> float:
+        """Return how many seconds an item takes here, as far as is known; no less than those in hand did already."""
+        now = time.monotonic()
+        in_hand = [now - c.since for c in self._children.values() if c.work is not None and c.position >= 0]
+        return max([self.seconds_per_item, *in_hand])
+
     def _pause(self) -> float:
         """Return for how many seconds there is nothing to do, unless something happens."""
-        return min(1.0, self._beat.due(), self._deadline.due(), (self._watch.timeout or 10.0) / 10)
+        idle = any(child.ready and child.work is None for child in self._children.values())
+        most = _MOMENT if idle and self.plan.balances else 1.0
+        return min(most, self._beat.due(), self._deadline.due(), (self._watch.timeout or 10.0) / 10)
 
     def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
         try:
@@ -330,7 +346,7 @@ class Supervisor:
                 self._durability.written(child.part)
                 with suppress(ConnectionError):
                     send(child.channel, BLOCK, block)
-            elif short or not self._holdings:
+            elif short or not (self._holdings or self._holdings.expects()):
                 self._dismiss(child)
 
     def _block_size(self) -> int:

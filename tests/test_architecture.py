@@ -23,7 +23,7 @@ ORDER = [
     *("expected", "dealing"),
     *("submissions", "jobs", "nodes"),
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "durability", "holdings"),
-    *("streak", "watch", "supervisor"),
+    *("ownparts", "streak", "watch", "supervisor"),
     *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
     *("machine", "probes", "jobprobe", "jobfindings", "doctor"),
     *("selection", "retire", "foreign", "adopt", "forecast", "costs", "advise", "questions"),

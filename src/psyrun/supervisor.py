@@ -17,12 +17,12 @@ from contextlib import suppress
 from typing import Any
 
 from psyrun.child import DONE, FAILED, MOST_BLOCK, POSITION, RECORDING, Child
-from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
+from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, ttl_seconds
 from psyrun.durability import Durability
 from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Holdings
 from psyrun.logbook import Logbook
-from psyrun.parts import Writer
+from psyrun.ownparts import OwnParts
 from psyrun.plan import Plan
 from psyrun.processes import (
     BLOCK,
@@ -103,7 +103,7 @@ class Supervisor:
         self._streak = Streak(n_children, went_well, plan.content.get("early_stop", True))
         self._stop = False
         self._status, self.problem = 0, ""
-        self._own_part: Writer | None = None
+        self._parts = OwnParts(workdir, plan, self.id, terms.rung)
         self._log = Logbook(workdir.logs / f"{plan.id}-{self.id}.log")
 
     def run(self) -> int:
@@ -179,9 +179,7 @@ class Supervisor:
         """Fork a child, with a part of its own."""
         count = self._starts[number]
         self._starts[number] += 1
-        path = self.workdir.parts / f"{self.id}-{number}-{count}"
-        part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        Writer(part).header(self._header(number, count))
+        part, path = self._parts.new(number, count)
         ours, theirs = socket.socketpair()
         self._counters[number, [POSITION, RECORDING]] = -1, 0
         me = os.getpid()
@@ -192,18 +190,6 @@ class Supervisor:
         child = ChildProcess(number, pid, ours, part, path)
         self._children[number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
-
-    def _header(self, number: int, count: int) -> dict[str, Any]:
-        plan = self.plan
-        about = {"worker": self.id, "child": number, "attempt": count, "host": this_host()}
-        return about | {
-            "plan": plan.uid,
-            "code": plan.code,
-            "space": plan.space,
-            "keys": plan.content["keys"],
-            "parameters": plan.parameters,
-            "rung": self._terms.rung,
-        }
 
     def _about(self) -> dict[str, Any]:
         """Return what the heartbeat tells of the worker from the start."""
@@ -302,7 +288,7 @@ class Supervisor:
             if self._counters[child.number, POSITION] < 0:  # before the first of its items
                 self._starts_failed += 1
             if failure is not None:
-                self._writer().fail(failure)
+                self._parts.supervisors().fail(failure)
                 self._counters[child.number, FAILED] += 1
             self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
             if failure is not None and failure.type != TIME_LIMIT:  # to go on after such is what the limit is for
@@ -323,15 +309,6 @@ class Supervisor:
         child.channel.close()
         self._durability.forget(child.part)
         del self._children[child.number]
-
-    def _writer(self) -> Writer:
-        """Return the supervisor's own part, for what it records itself."""
-        if self._own_part is None:
-            path = self.workdir.parts / f"{self.id}-s-0"
-            part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            self._own_part = Writer(part)
-            self._own_part.header(self._header(-1, 0))
-        return self._own_part
 
     def _deal(self) -> None:
         """Give every idle child a block; end children when nothing is left for them."""
@@ -373,7 +350,7 @@ class Supervisor:
         for child in self._children.values():
             failure = self._watch.too_long(child, self._deadline)
             if failure is not None and child.work is not None:
-                self._writer().fail(failure)
+                self._parts.supervisors().fail(failure)
                 (holding, block), child.work = child.work, None
                 self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
 

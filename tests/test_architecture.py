@@ -19,7 +19,7 @@ ORDER = [
     *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams"),
     *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
     *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
-    *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
+    *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "orders", "record", "gather", "collect"),
     *("expected", "dealing"),
     *("submissions", "jobs", "nodes"),
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "durability", "holdings"),

@@ -51,6 +51,10 @@ class TemporaryError(PsyrunError):
     exit_code = 75
 
 
+class DrainedError(TemporaryError):
+    """Somebody told the workers of a plan to leave before all was done."""
+
+
 class EarlyStopError(PsyrunError):
     """Items fail alike, so that trying more of them makes no sense."""
 

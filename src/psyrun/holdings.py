@@ -117,14 +117,27 @@ class Holdings:
         self._list()
         if len(self._candidates) >= max(1, len({token.worker for token in self._others()})):
             return
-        try:
-            most.token = self._claims.share(most.token, at)
-        except OSError:
-            return  # then this worker does it all
-        first, _ = most.pending.pop()
+        with suppress(OSError):  # then this worker does it all
+            self._open_from(most, at)
+
+    def let_go(self) -> None:
+        """Open to others what nobody works on here: whole tokens, and the ends of others."""
+        for holding in list(self._held):
+            with suppress(OSError):  # it is handed back in the end
+                if not holding.dealt:
+                    self._sync(holding.parts)
+                    self._claims.hand_back(holding.token)
+                    self._held.remove(holding)
+                elif n := _n_at_the_end(holding):
+                    self._open_from(holding, holding.token.last - n + 1)
+
+    def _open_from(self, holding: Holding, at: int) -> None:
+        """Open the positions of a token from one on, on which nobody works."""
+        holding.token = self._claims.share(holding.token, at)
+        first, _ = holding.pending.pop()
         if first < at:
-            most.pending.append((first, at - 1))
-        self._finish_if_done(most)
+            holding.pending.append((first, at - 1))
+        self._finish_if_done(holding)
 
     def take(self, most: int, shares: int) -> tuple[Holding, Block] | None:
         """Take positions to work on: up to ``most``; towards the end of a token one of ``shares`` of what it has left.

@@ -12,6 +12,7 @@ from psyrun.errors import EarlyStopError, PsyrunError, TemporaryError
 from psyrun.jobs import MAX_AGE, JobObserver, Jobs, made
 from psyrun.lastworker import LastWorker, say
 from psyrun.nodes import GAVE_UP, STARTED
+from psyrun.orders import is_drained
 from psyrun.plan import Plan
 from psyrun.processes import adopt_orphans, end_orphans
 from psyrun.scheduler import Queue
@@ -75,12 +76,13 @@ class JobWorker:
             if supervisor.problem:
                 say(f"{GAVE_UP}: {supervisor.problem}")
             # What did not fit does not fit the next supervisor either.
-            if status or self._deadline.is_short(supervisor.seconds_per_item) or not self._wait_for_left():
+            drained = is_drained(self._plan.path)
+            if status or drained or self._deadline.is_short(supervisor.seconds_per_item) or not self._wait_for_left():
                 break
         if status in (0, EarlyStopError.exit_code):
             last = LastWorker(self._workdir, self._plan, self._submission.name, self._job, self._jobs, self._observer)
             try:
-                last.see_to_the_rest(status == 0)
+                last.see_to_the_rest(status == 0 and not drained)
             except PsyrunError as error:
                 say(f"{error}. To see to the rest: psy-doit {self._plan.content['task']}")
         return status

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import signal
 import sys
 import time
@@ -19,12 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import click
+
 from psyrun.child import DONE, FAILED, POSITION, RECORDING, preload
 from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import PsyrunError, TemporaryError
+from psyrun.interrupts import be_over
 from psyrun.plan import Plan
 from psyrun.processes import RECORDING_GRACE, adopt_orphans, die_with_parent, end_orphans, wait_for
 from psyrun.supervisor import Supervisor
+from psyrun.terms import Quota
 from psyrun.watch import shared_counters
 from psyrun.workdir import Workdir
 
@@ -34,12 +39,29 @@ _STOP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker told: ``done`` (first and last position), ``problem`` (exit status, text), ``pid``, or ``exit``."""
+    """What a worker told.
+
+    ``done`` (first and last position), ``problem`` (exit status, text), ``ran`` (items, failed), ``pid`` or ``exit``.
+    """
 
     kind: str
     first: int = 0
     last: int = 0
     text: str = ""
+
+
+def interrupted(worker: LocalWorker) -> int:
+    """Stop a worker in order after Ctrl-C, at once if there is a second one; return the exit status."""
+    try:
+        click.echo("psy-doit: interrupted; stopping (Ctrl-C again: at once)", err=True)
+        worker.stop()
+    except KeyboardInterrupt:
+        be_over()
+        worker.kill()
+    be_over()
+    again = shlex.join(sys.argv[1:])
+    click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {again}", err=True)
+    return 130
 
 
 class LocalWorker:
@@ -71,6 +93,8 @@ class LocalWorker:
         n_children: int,
         python: str | None = None,
         silent: Mapping[str, int] | None = None,
+        items: int | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Start a worker for a plan.
 
@@ -85,10 +109,12 @@ class LocalWorker:
             Another interpreter to run it with.
         silent : dict, optional
             Workers known to be silent, see `psyrun.claims.Observer`.
+        items, seconds : optional
+            The most that it may begin, and until when, see `psyrun.terms.Quota`.
         """
         self._counters[:] = (-1, 0, 0, 0, 0)
         order = {"workdir": str(workdir), "plan": plan, "children": min(n_children, _MOST_CHILDREN)}
-        order |= {"python": python, "silent": dict(silent or {})}
+        order |= {"python": python, "silent": dict(silent or {}), "quota": [items, seconds]}
         try:
             os.write(self._orders, json.dumps(order).encode() + b"\n")
         except BrokenPipeError as error:
@@ -217,6 +243,8 @@ class LocalWorker:
             told = ["--children", str(order["children"]), "--notify", str(notify)]
             for worker, count in order["silent"].items():
                 told += ["--silent", worker, str(count)]
+            for option, most in zip(("--items", "--seconds"), order["quota"], strict=True):
+                told += [] if most is None else [option, str(most)]
             arguments = [order["python"], "-m", "psyrun.worker", *told, order["workdir"], order["plan"]]
             os.execvp(order["python"], arguments)  # noqa: S606 - no shell: the interpreter that the task names
         workdir = Workdir(Path(order["workdir"]))
@@ -227,4 +255,5 @@ class LocalWorker:
             return error.exit_code
         counters = self._counters[: order["children"]]
         observer = Observer(workdir.beats, ttl_seconds(), order["silent"])
-        return Supervisor(workdir, plan, order["children"], counters, notify, observer).run()
+        quota = Quota(*order["quota"])
+        return Supervisor(workdir, plan, order["children"], counters, notify, observer, quota=quota).run()

@@ -48,6 +48,11 @@ class Logbook:
                     log.truncate(0)
                     log.write(f"(psyrun: {shown_bytes(size)} of output were dropped here)\n".encode())
 
+    def note(self, line: str) -> None:
+        """Add a line of psyrun's own."""
+        with suppress(OSError), self.path.open("a") as log:
+            log.write(f"(psyrun: {line})\n")
+
     def close(self) -> None:
         """Remove the file if nothing was printed."""
         with suppress(OSError):

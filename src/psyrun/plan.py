@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from psyrun import __version__
 from psyrun import keys as _keys
 from psyrun.cells import cell, value_of
 from psyrun.claims import Claims, Process, Token
@@ -28,6 +29,8 @@ from psyrun.units import seconds
 from psyrun.workdir import Place
 
 FORMAT = 1
+SHARED = "shared"
+"""The file in a plan that has its workers share their chunks, though it was not made so."""
 
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
@@ -110,6 +113,7 @@ class Draft:
         options = {name: repr(value) for name, value in task.options.items() if name not in ("pspace", "execute")}
         content = {
             "format": FORMAT,
+            "psyrun": __version__,
             "uid": random_name(),
             "planner": vars(Process.current()),
             "keys": _keys.VERSION,
@@ -169,6 +173,7 @@ class Plan:
         # Ids begin again when somebody removed the plans; what parts refer to must not.
         self.uid: str = content["uid"]
         self.content = content
+        self.psyrun: str = content.get("psyrun", "")
         self.code: str = content["code"]
         self.space: str = content["space"]
         self.accepts: list[str] = content["accepts"]
@@ -194,11 +199,21 @@ class Plan:
             damaged = [name for name, crc in content["files"].items() if file_checksum(path / name) != crc]
             if not whole or damaged:
                 raise ValueError(f"{', '.join(damaged) or 'plan.json'} was damaged")
-            return cls(path, content)
+            plan = cls(path, content)
+            plan.balances = plan.balances or (path / SHARED).exists()
+            return plan
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TemporaryError(
                 f"{path}: the plan cannot be read ({error}); run the task again to replace it"
             ) from error
+
+    def check_version(self) -> None:
+        """Raise a TemporaryError if another version of psyrun made it: workers of one plan are to do the same."""
+        if self.psyrun != __version__:
+            raise TemporaryError(
+                f"{self.path}: was made by psyrun {self.psyrun or 'of another version'}, this is psyrun {__version__}. "
+                f"Work on it with that one, or have this one make a new plan: psy-doit {self.content['task']}"
+            )
 
     def claims(self, worker: str = "") -> Claims:
         """Return the plan's tokens as a worker sees them."""

@@ -10,6 +10,7 @@ import numpy as np
 from psyrun import __version__
 from psyrun.cells import cell
 from psyrun.errors import RefusedError, TaskError, TemporaryError
+from psyrun.orders import paused_since
 from psyrun.plan import Mask, Plan
 from psyrun.selection import Selection
 from psyrun.shell import run_command
@@ -21,6 +22,14 @@ _CHECKED_ROWS = 1000
 _MOST_UNASKED = 10_000_000
 _BYTES_PER_NUMBER = 8
 _HIDDEN_NUMBERS = 6  # of a row: key, index, start, duration, and at least one output
+
+
+def check_not_paused(task: Task) -> None:
+    """Raise a RefusedError if workers were told to begin nothing."""
+    since = paused_since(task.workdir)
+    if since:
+        resume = task.command("resume", task.name)
+        raise RefusedError(f"{task.name}: is paused since {since}, so nothing was started. To go on: {resume}")
 
 
 def check_python(task: Task) -> None:

@@ -19,7 +19,7 @@ from psyrun.local import LocalWorker
 from psyrun.plan import Draft, Indices, Mask, Plan
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
-from psyrun.questions import check_parameters, check_python, check_selection, cost_of, size_of
+from psyrun.questions import check_not_paused, check_parameters, check_python, check_selection, cost_of, size_of
 from psyrun.record import Placement, read_parts
 from psyrun.retire import retire
 from psyrun.scan import Part, read
@@ -100,10 +100,11 @@ class Run:
         Raises
         ------
         RefusedError
-            Rows are done with other code, and nobody said what to do with them.
+            Rows are done with other code, and nobody said what to do with them; or the task is paused.
         TaskError
             The result cannot be written where it should go, or the store cannot hold a parameter.
         """
+        check_not_paused(self.task)
         if self.task.result.exists() and not self.task.result.is_file():
             raise TaskError(f"resultfile = {str(self.task.result)!r}: is there already, and is not a file")
         check_python(self.task)

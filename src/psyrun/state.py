@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from psyrun import __version__
 from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
 from psyrun.collect import is_ours, result_kind
 from psyrun.errors import TaskError, TemporaryError, trouble
 from psyrun.keys import Lanes, extended, find
+from psyrun.orders import is_drained
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan, packed_values, unpacked_mask
 from psyrun.record import Cause, Lookup, Placement, by_code, causes, damaged, durations, place, read_parts
@@ -116,10 +118,15 @@ class State:
             return False
         return bool(plan.content.get("added", {}) == packed_values(task.options["added"]))
 
+    def takes_workers(self) -> bool:
+        """Whether workers of this psyrun may begin items of the newest plan."""
+        plan = self.plan
+        return plan is not None and plan.psyrun == __version__ and not is_drained(plan.path)
+
     @property
     def queued(self) -> Mask:
         """Which items nobody began, and jobs of the newest plan are in the queue for."""
-        if not self.jobs_expected or self.plan is None or not self.fits():
+        if not self.jobs_expected or self.plan is None or not self.fits() or not self.takes_workers():
             return np.zeros_like(self.done)
         waiting = self.plan.work().mask(self.plan.claims().tokens(OPEN), self.plan.n_items)
         return waiting & self.missing
@@ -127,7 +134,7 @@ class State:
     def joins(self) -> bool:
         """Whether the newest plan is of this space and code, and is being worked on."""
         plan = self.plan
-        if plan is None or not self.fits() or plan.code != self.task.code:
+        if plan is None or not self.fits() or plan.code != self.task.code or not self.takes_workers():
             return False
         if any(name == plan.id for name, _ in self.held):
             return True

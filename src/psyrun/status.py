@@ -10,6 +10,7 @@ import numpy as np
 
 from psyrun.claims import Observer, Token, ttl_seconds
 from psyrun.collect import shown_assignment
+from psyrun.orders import is_paused
 from psyrun.state import State
 from psyrun.taskfiles import SCHEMA_VERSION
 from psyrun.tasks import Task
@@ -77,6 +78,7 @@ def report(state: State) -> dict[str, Any]:
         "n_queued": int(np.count_nonzero(state.queued & ~state.failed)),
         "complete": state.complete,
         "merged": state.merged,
+        "paused": is_paused(state.task.workdir),
         "left_out": len(state.left_out),
         "other_code": state.conflict,
         "rows_by_code": state.codes,
@@ -107,6 +109,8 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
     if told["other_code"]:
         choices = f"{state.task.command(name, '--keep')}, or --fresh"
         found.append(f"  computed with other code than the task file has now: {choices}")
+    if told["paused"]:
+        found.append(f"  paused: {state.task.command('resume', name)}")
     if len(told["rows_by_code"]) > 1:
         rows = [f"{n} of {_code(state, code)}" for code, n in told["rows_by_code"].items()]
         found.append(f"  rows on record by code: {', '.join(rows)}")

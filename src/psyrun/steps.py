@@ -14,7 +14,7 @@ from doit.reporter import ConsoleReporter
 from doit.runner import Runner
 from doit.task import Stream, Task
 
-from psyrun.errors import EarlyStopError
+from psyrun.errors import DrainedError, EarlyStopError
 from psyrun.progress import progress
 from psyrun.run import Run
 
@@ -47,9 +47,12 @@ class Steps:
 
     def _execute(self, run: Run) -> None:
         self._round(self._tasks(run))
-        if isinstance(self.error, EarlyStopError):
-            run.stopped, self.error = str(self.error), None
+        if isinstance(self.error, (EarlyStopError, DrainedError)):
+            ended, self.error = self.error, None
+            run.stopped = str(ended)
             self._round([self._task(f"{run.task.name}:merge", run.merge, False)])
+            if isinstance(ended, DrainedError):  # others went on without this command: it must not say that all is done
+                self.error = self.error or ended
         if self.error is not None:
             raise self.error
 

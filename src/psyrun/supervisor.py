@@ -22,6 +22,7 @@ from psyrun.durability import Durability
 from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Holdings
 from psyrun.logbook import Logbook
+from psyrun.orders import Orders
 from psyrun.ownparts import OwnParts
 from psyrun.plan import Plan
 from psyrun.processes import (
@@ -42,7 +43,7 @@ from psyrun.processes import (
     wake_up_on,
 )
 from psyrun.streak import Streak
-from psyrun.terms import NO_JOB, Deadline, Terms
+from psyrun.terms import NO_JOB, Deadline, Quota, Terms
 from psyrun.watch import TIME_LIMIT, ChildProcess, Counters, Watch, shared_keys
 from psyrun.workdir import Workdir
 
@@ -64,12 +65,14 @@ class Supervisor:
     counters : array of int64, shape (n_children, 5)
         Shared memory that shows what the children do.
     notify : int
-        Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``.
+        Descriptor to tell finished chunks to (-1: to nobody), as lines ``done FIRST LAST``, and in the end how many
+        items it ran and how many of them failed, as ``ran N N_FAILED``.
     observer : Observer, optional
         Who watched other workers before.
     terms : Terms
         What it keeps to if it is a job of a queue.
     deadline : Deadline, optional
+    quota : Quota, optional
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Supervisor:
         observer: Observer | None = None,
         terms: Terms = NO_JOB,
         deadline: Deadline | None = None,
+        quota: Quota | None = None,
     ):
         self.workdir = workdir
         self.plan = plan
@@ -91,6 +95,7 @@ class Supervisor:
         self._notify = notify
         self._terms = terms
         self._deadline = deadline or Deadline(terms.seconds)
+        self._quota = quota or Quota()
         self._beat = Beat(workdir.beats, self.id, beat_seconds(), self._about())
         observer = observer or Observer(workdir.beats, ttl_seconds())
         self._holdings = Holdings(workdir, plan, self.id, observer, self._sync, self._tell_done, terms.covers)
@@ -105,6 +110,7 @@ class Supervisor:
         self._status, self.problem = 0, ""
         self._parts = OwnParts(workdir, plan, self.id, terms.rung)
         self._log = Logbook(workdir.logs / f"{plan.id}-{self.id}.log")
+        self._orders = Orders(workdir, plan, self._log.note)
 
     def run(self) -> int:
         """Work; return the exit status: 0 nothing left to claim, 1 stopped early, 75 trouble, 130 told to stop."""
@@ -112,6 +118,7 @@ class Supervisor:
         self._keys = shared_keys(self._n_children)
         self._watch = Watch(self.plan, self._counters, self._keys, self._terms)
         try:
+            self.plan.check_version()
             self._beat.beat(self._news)
             self._wakeup = wake_up_on(self._handlers(), self._selector)
             if self._finds_work():
@@ -136,6 +143,8 @@ class Supervisor:
                     break
                 self._holdings.share(self._pace())
                 self._deal()
+                if self._is_over():
+                    self._holdings.let_go()
                 if os.getppid() != self._parent:
                     self._stop = True
         except PsyrunError as error:
@@ -201,8 +210,15 @@ class Supervisor:
         hand = [(c.position, round(now - c.since, 1)) for c in self._children.values() if c.work and c.position >= 0]
         return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum())}
 
+    def _is_over(self) -> bool:
+        """Whether no further item is begun here: for want of time, or because somebody said so."""
+        short = self._deadline.is_short(self.seconds_per_item)
+        return short or self._quota.is_used_up() or self._orders.drained
+
     def _finds_work(self) -> bool:
-        """Whether there is something to claim, at once or when others share what they hold."""
+        """Whether there is something to claim, at once, when others share what they hold, or when a pause is over."""
+        if self._is_over() or self._orders.waits():
+            return not self._is_over()
         while not (found := self._holdings.more()) and self._holdings.expects() and not self._stop:
             time.sleep(_MOMENT)
         return found
@@ -289,8 +305,10 @@ class Supervisor:
                 self._starts_failed += 1
             if failure is not None:
                 self._parts.supervisors().fail(failure)
-                self._counters[child.number, FAILED] += 1
-            self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
+                self._counters[child.number, [DONE, FAILED]] += 1
+            rest = self._holdings.not_on_record(block, [child.path])
+            self._quota.begun(-sum(b - a + 1 for a, b in rest))
+            self._holdings.give_back(holding, block, rest)
             if failure is not None and failure.type != TIME_LIMIT:  # to go on after such is what the limit is for
                 self._streak.failed(failure.type, failure.where, failure.message)
         else:
@@ -301,7 +319,7 @@ class Supervisor:
                 f"processes end before they run an item ({ending(status)}); see {self._log.path} "
                 f"or: psy-doit logs {self.plan.content['task']}"
             )
-        if self._holdings.more():
+        if not self._is_over() and (self._orders.waits() or self._holdings.more()):
             self._start(child.number)
 
     def _forget(self, child: ChildProcess) -> None:
@@ -315,22 +333,23 @@ class Supervisor:
         for child in list(self._children.values()):
             if not child.ready or child.work is not None:
                 continue
-            short = self._deadline.is_short(self.seconds_per_item)
-            child.work = None if short else self._holdings.take(self._block_size(), self._n_children)
+            over, waits = self._is_over(), self._orders.waits()
+            child.work = None if over or waits else self._holdings.take(self._block_size(), self._n_children)
             if child.work is not None:
                 holding, block = child.work
+                self._quota.begun(block[1] - block[0] + 1)
                 holding.parts.add(child.part)
                 self._durability.written(child.part)
                 with suppress(ConnectionError):
                     send(child.channel, BLOCK, block)
-            elif short or not (self._holdings or self._holdings.expects()):
+            elif over or not (waits or self._holdings or self._holdings.expects()):
                 self._dismiss(child)
 
     def _block_size(self) -> int:
-        """Return how many items take about 50 ms; one at first."""
+        """Return how many items take about 50 ms, as far as they may be begun; one at first."""
         if self.seconds_per_item <= 0:
             return 1
-        return int(min(MOST_BLOCK, _BLOCK_SECONDS / self.seconds_per_item))
+        return int(min(MOST_BLOCK, _BLOCK_SECONDS / self.seconds_per_item, self._quota.most(self._n_children)))
 
     def _dismiss(self, child: ChildProcess) -> None:
         """End a child that has nothing left to do."""
@@ -372,3 +391,5 @@ class Supervisor:
         with suppress(OSError):
             self._beat.stop()
         self._log.close()
+        done, failed = self._counters[:, [DONE, FAILED]].sum(axis=0)
+        self._tell(f"ran {done} {failed}")

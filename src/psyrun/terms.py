@@ -50,6 +50,32 @@ class Terms:
 NO_JOB = Terms()
 
 
+class Quota:
+    """How many items a worker may begin, and until when. Its time begins when this is made.
+
+    Parameters
+    ----------
+    items : int, optional
+    seconds : float, optional
+    """
+
+    def __init__(self, items: int | None = None, seconds: float | None = None):
+        self._left = math.inf if items is None else items
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def is_used_up(self) -> bool:
+        """Whether no further item may be begun."""
+        return self._left <= 0 or time.monotonic() > self._end
+
+    def most(self, shares: int) -> float:
+        """Return how many items one of several children may be given at a time."""
+        return math.ceil(self._left / shares) if math.isfinite(self._left) else math.inf
+
+    def begun(self, n: int) -> None:
+        """Count items as begun; a negative number as not begun after all."""
+        self._left -= n
+
+
 class Deadline:
     """Until when a worker may run, and whether another item would fit. Its time begins when this is made.
 

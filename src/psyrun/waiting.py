@@ -10,6 +10,7 @@ from psyrun.activity import Activity, Lookout
 from psyrun.errors import RefusedError, TemporaryError
 from psyrun.jobs import jobs_of, shown_ids
 from psyrun.nodes import what_ails
+from psyrun.orders import is_paused
 from psyrun.state import State, look
 from psyrun.tasks import Task
 
@@ -62,6 +63,8 @@ def _what_to_do(task: Task, again: str, stuck: Sequence[str]) -> str:
     if stuck:
         what = f"Jobs {shown_ids(stuck)} will never start: {task.command('status', task.name)} tells why"
         return f"{what}. Mend what they ask for, then: {task.command('kill', task.name)}; {again}"
+    if is_paused(task.workdir):
+        return f"It is paused. To go on: {task.command('resume', task.name)}; {again}"
     why = what_ails(task.workdir)
     return f"{why[0].upper()}{why[1:]}. When that is mended: {again}" if why else f"To compute them: {again}"
 

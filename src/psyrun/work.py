@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from psyrun.claims import DONE, HELD, OPEN, Observer, Token, ttl_seconds
-from psyrun.errors import EarlyStopError, PsyrunError, TaskError, TemporaryError
+from psyrun.errors import DrainedError, EarlyStopError, PsyrunError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
+from psyrun.orders import is_drained, is_paused
 from psyrun.plan import Plan
 from psyrun.progress import Progress
 from psyrun.tasks import Task
@@ -93,6 +94,7 @@ class Work:
                 self._read_done()
                 if finished():
                     return
+                self._check_not_drained()
                 self._start_or_wait()
             self._listen()
 
@@ -107,6 +109,8 @@ class Work:
                 self._problem = kind(f"{self._task.name}: {event.text}")
             elif event.kind == "exit":
                 self._exited(event.first)
+        if is_paused(self._task.workdir):
+            self._say(f"{self._task.name}: paused. To go on: {self._task.command('resume', self._task.name)}")
         if self._progress is not None:
             done, failed = self._worker.counts() if self._worker.running else (0, 0)
             self._progress.show(self._ran_before + done, failed)
@@ -116,6 +120,7 @@ class Work:
         self._task.workdir.check_there()
         if self._problem is not None:
             raise self._problem
+        self._check_not_drained()
         self._restarts += 1  # also when it found nothing to claim, so that no trouble makes this go round for ever
         name = self._task.name
         if self._restarts > self._plan.retries["lost"]:
@@ -125,6 +130,14 @@ class Work:
             )
         if status:
             self._say(f"{name}: the worker ended (status {status}); another one takes what is left")
+
+    def _check_not_drained(self) -> None:
+        """Raise if workers were told to leave, and something is left."""
+        self._read_done()
+        if is_drained(self._plan.path) and any(chunk.left > 0 for chunk in self._chunks):
+            name = self._task.name
+            told = f"{name}: drained; what is finished is on record. To go on: {self._task.command(name)}"
+            raise DrainedError(told)
 
     def _start_or_wait(self) -> None:
         """Start a worker if it would find a chunk; else wait for those that hold the rest."""

@@ -11,6 +11,7 @@ from psyrun.claims import Observer, ttl_seconds
 from psyrun.errors import PsyrunError
 from psyrun.plan import Plan
 from psyrun.supervisor import Supervisor
+from psyrun.terms import Quota
 from psyrun.watch import shared_counters
 from psyrun.workdir import Workdir
 
@@ -22,6 +23,8 @@ from psyrun.workdir import Workdir
 @click.option("--submission", help="The submission whose job this is.")
 @click.option("--notify", default=-1, hidden=True)
 @click.option("--silent", multiple=True, type=(str, int), hidden=True)
+@click.option("--items", type=int, hidden=True)
+@click.option("--seconds", type=float, hidden=True)
 def main(
     workdir: Path,
     plan: str,
@@ -29,6 +32,8 @@ def main(
     submission: str | None,
     notify: int,
     silent: tuple[tuple[str, int], ...],
+    items: int | None,
+    seconds: float | None,
 ) -> None:
     """Run items of a plan until nothing is left to claim."""
     place = Workdir(workdir)
@@ -39,8 +44,9 @@ def main(
             from psyrun.jobwork import JobWorker
 
             sys.exit(JobWorker(place, Plan.read(place.plans / plan), submission, children).run())
-        supervisor = Supervisor(place, Plan.read(place.plans / plan), children, counters, notify, observer)
-        sys.exit(supervisor.run())
+        quota = Quota(items, seconds)
+        found = Plan.read(place.plans / plan)
+        sys.exit(Supervisor(place, found, children, counters, notify, observer, quota=quota).run())
     except PsyrunError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ import numpy as np
 
 from psyrun.arguments import number_of_workers, selecting
 from psyrun.errors import NoSuchTaskError, TemporaryError
-from psyrun.interrupts import be_heard, be_over
-from psyrun.local import LocalWorker
+from psyrun.interrupts import be_heard
+from psyrun.local import LocalWorker, interrupted
 from psyrun.state import State, look
 from psyrun.status import grouped
 from psyrun.taskfiles import COMMANDS
@@ -78,7 +77,7 @@ def command(
         be_heard()
         Steps(runs).execute()
     except KeyboardInterrupt:
-        return _interrupted(worker)
+        return interrupted(worker)
     finally:
         worker.close()
     return max(_summary(run) for run in runs)
@@ -94,20 +93,6 @@ def _preview(runs: Sequence[Run]) -> int:
             told = f"{task.name}: nothing to submit with scheduler = {task.scheduler!r}. What a run would compute: "
             click.echo(told + task.command("plan", task.name), err=True)
     return 0
-
-
-def _interrupted(worker: LocalWorker) -> int:
-    """Stop the worker in order; at once if there is a second Ctrl-C."""
-    try:
-        click.echo("psy-doit: interrupted; stopping (Ctrl-C again: at once)", err=True)
-        worker.stop()
-    except KeyboardInterrupt:
-        be_over()
-        worker.kill()
-    be_over()
-    again = shlex.join(sys.argv[1:])
-    click.echo(f"psy-doit: interrupted; what is finished is on record. To go on: psy-doit {again}", err=True)
-    return 130
 
 
 def _check_name(name: str, taskdir: Path) -> None:

@@ -27,7 +27,7 @@ ORDER = [
     *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
     *("machine", "probes", "jobprobe", "jobfindings", "doctor"),
     *("selection", "retire", "foreign", "adopt", "forecast", "costs", "advise", "questions"),
-    *("work", "run", "queued", "runs", "jobcheck", "lastworker", "jobwork", "worker", "steps"),
+    *("work", "run", "queued", "runs", "guest", "growing", "jobcheck", "lastworker", "jobwork", "worker", "steps"),
     *("arguments", "commands", "cli", "program", "__main__", "testing"),
 ]
 # The names of psyrun 0.8 for what is elsewhere, and what the package exports.

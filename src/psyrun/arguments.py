@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,19 @@ def number_of_seconds(ctx: click.Context, parameter: click.Parameter, value: str
         return seconds(float(value) if value.replace(".", "", 1).isdecimal() else value)
     except ValueError as error:
         raise click.BadParameter(f"{error}. It takes seconds, or such as 10m or 1h30m") from error
+
+
+def number_of_minutes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Check a number of minutes; return it as seconds."""
+    if value is None:
+        return None
+    try:
+        minutes = float(value)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise click.BadParameter(f"{value!r} is not a number of minutes above 0, such as 90 or 0.5")
+    return 60 * minutes
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:

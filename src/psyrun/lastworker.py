@@ -14,13 +14,14 @@ from psyrun.claims import HELD, OPEN, Process, Token
 from psyrun.collect import merge
 from psyrun.errors import PsyrunError
 from psyrun.jobs import JobObserver, Jobs, shown_ids
+from psyrun.orders import is_paused
 from psyrun.plan import Plan
 from psyrun.queued import QueuedRun, finished_on_record, needs_more, queue_of
 from psyrun.run import Choices
 from psyrun.scheduler import Job, JobState, QueueError, SubmitError
 from psyrun.scheduler.resources import n_rungs
 from psyrun.state import held_tokens, look, lookup_of
-from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submissions
+from psyrun.submissions import CONTINUED, GROWN, RETRIED, Submission, next_number, read_submissions
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
 
@@ -57,7 +58,7 @@ class LastWorker:
         Parameters
         ----------
         goes_on : bool
-            Whether to compute what is left: not where items fail alike.
+            Whether to compute what is left: not where items fail alike, or workers were told to leave.
         """
         self._jobs.look()
         # Only of this plan: who holds something of an older one merges, too, and may have been lost out of our sight.
@@ -121,13 +122,17 @@ class LastWorker:
 
     def _is_seen_to(self, left: list[Token]) -> bool:
         """Submit again what is left, if there was progress and the task allows it; return whether anybody is at it."""
-        mine = read_submissions(self._workdir, self._plan)
+        every = read_submissions(self._workdir, self._plan)
+        mine = [submission for submission in every if submission.cause != GROWN] or every
         last = mine[-1]
         # Counted before it is asked what is there: of two workers that see the same, one gets the number.
         number = next_number(self._workdir, self._plan)
         self._jobs.look_anew()
         if self._are_others():
             return True
+        if is_paused(self._workdir):
+            say("the time is over, and the task is paused")
+            return False
         # Each group of the plan has a submission of its own each time.
         times = Counter(s.first for s in mine if s.cause == CONTINUED)
         if max(times.values(), default=0) >= last.resubmit:

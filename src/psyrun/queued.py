@@ -19,6 +19,7 @@ from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
 from psyrun.plan import Indices, Mask, Plan
 from psyrun.postmortem import record_ends
+from psyrun.questions import check_not_paused
 from psyrun.record import read_parts
 from psyrun.retries import class_of
 from psyrun.run import Choices, Run, Step
@@ -84,6 +85,7 @@ class QueuedRun(Run):
                 f"cluster, or have the items computed here: scheduler = psyrun.Multiprocessing() in "
                 f"{self.task.path.name}"
             )
+        check_not_paused(self.task)
         self.jobs.settle()
         self.jobs.ask()
         super().prepare()
@@ -174,6 +176,17 @@ class QueuedRun(Run):
             self.jobs.look_anew()  # the first ones were quick
             cancelled = self.jobs.cancel_waiting(plan)
             self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
+
+    def add(self, plan: Plan, n: int) -> None:
+        """Give jobs beyond those that the plan wants to the queue, at most as many as find something to claim."""
+        begin = next_number(self.workdir, plan)
+        for number, group in enumerate(plan.groups, begin):
+            own = [token for token in plan.claims().tokens(OPEN) if group[0] <= token.first <= group[1]]
+            held = [token for token in plan.claims().tokens(HELD) if group[0] <= token.first <= group[1]]
+            more = min(n, sum(map(len, own)) + sum(len(token) - 1 for token in held))  # of these one is in hand
+            if more:
+                self._submit(plan, number, group, more)
+            n -= more
 
     def _submit(self, plan: Plan, number: int, group: Group, n: int) -> None:
         first, last, rung = group

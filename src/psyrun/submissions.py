@@ -23,8 +23,8 @@ from psyrun.terms import Terms
 from psyrun.workdir import Workdir
 
 FORMAT = 1
-COMMAND, CONTINUED, RETRIED = "command", "continued", "retried"
-"""Why something was submitted: somebody typed it; the time of the jobs before was over; with more resources."""
+COMMAND, CONTINUED, RETRIED, GROWN = "command", "continued", "retried", "grown"
+"""Why something was submitted: typed; the time of those before was over; with more resources; for more jobs."""
 _INTENT, _ANSWER, _OVER = "intent.json", "jobs.json", "over"
 
 

@@ -26,6 +26,8 @@ COMMANDS = {
     "status": "Print how many items are done, failed, running and missing.",
     "watch": "Show how tasks go on, until nobody is at work on them.",
     "wait": "Return when nobody is at work on tasks any more.",
+    "work": "Work on a run under way, with this machine too.",
+    "grow": "Add workers to a run under way.",
     "drain": "Have the workers of tasks finish what they have in hand, and leave.",
     "pause": "Have the workers of tasks begin nothing more for a while.",
     "resume": "Have the workers of paused tasks go on.",

@@ -113,8 +113,10 @@ class Orders:
     def waits(self) -> bool:
         """Whether it begins nothing for the time being, though something is left to be done."""
         self._look()
+        if not self._paused:
+            return False
         claims = self._plan.claims()
-        return self._paused and (claims.has(OPEN) or claims.has(HELD))
+        return claims.has(OPEN) or claims.has(HELD)
 
     @property
     def drained(self) -> bool:

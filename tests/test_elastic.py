@@ -587,9 +587,11 @@ class TestFaults:
 
     def test_all_workers_killed(self, project: Elastic) -> None:
         """Command and guests with kill -9: typed again all is done, and no row is there twice."""
-        project.elastic_task(n=30, workers=2, max_jobs=10, body="time.sleep(0.05)")
+        project.elastic_task(n=30, workers=2, max_jobs=10, body=AT_GATE + "\n    time.sleep(0.2)")
         commands = [started(project, 1), project.popen("work", "t", "-n", "2"), project.popen("work", "t")]
-        until(lambda: len(project.beats()) == 3 and len(project.starts()) >= 10)
+        until(lambda: len(project.beats()) == 3 and len(project.starts()) == 6)
+        project.open_gate()
+        until(lambda: len(project.starts()) >= 12)
         kill_all(*commands)
         n_done = project.status("t")["n_done"]
         n_started = len(project.starts())

@@ -20,7 +20,7 @@ ORDER = [
     *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
     *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),
-    *("submissions", "jobs", "nodes"),
+    *("submissions", "queues", "jobs", "jobreport", "nodes"),
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "holdings", "streak"),
     *("watch", "supervisor"),
     *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),

@@ -16,7 +16,7 @@ from psyrun.errors import TaskError
 from psyrun.pspace import ParameterSpace
 from psyrun.retries import DEFAULTS as RETRIES
 from psyrun.retries import are_retries
-from psyrun.scheduler import ImmediateRun, Scheduler
+from psyrun.scheduler import ImmediateRun, Scheduler, several
 from psyrun.scheduler.registry import named
 from psyrun.store import NpzStore, Store
 from psyrun.units import core_hours, seconds
@@ -39,6 +39,8 @@ class Option:
         A class or entry of this kind may be given instead of an instance.
     named : callable, optional
         Gives the class that a text stands for.
+    listed : callable, optional
+        Gives the value that a list of such values stands for.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Option:
     default: Any = None
     base: type | None = None
     named: Callable[[str], type] | None = None
+    listed: Callable[[list[Any]], Any] | None = None
 
     @property
     def required(self) -> bool:
@@ -63,6 +66,8 @@ class Option:
             It is not what the option takes.
         """
         given = plain(given)
+        if self.listed is not None and isinstance(given, (list, tuple)):
+            return self.listed([self.value(one) for one in given])
         if self.named is not None and isinstance(given, str):
             given = self.named(given)
         if self.base is not None and inspect.isclass(given) and issubclass(given, self.base):
@@ -155,12 +160,13 @@ OPTIONS: dict[str, Option] = {
         ),
         Option(
             "scheduler",
-            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing(), or the name of one",
+            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing(), its name, or a list of queues",
             _is(Scheduler),
             "Where the chunks run.",
             ImmediateRun(),
             Scheduler,
             named,
+            several,
         ),
         Option(
             "scheduler_args",

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from psyrun.errors import PsyrunError
-from psyrun.jobs import job_lines, job_report, jobs_of, observer_of
+from psyrun.jobreport import job_lines, job_report
+from psyrun.jobs import jobs_of, observer_of
 from psyrun.nodes import what_ails
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look

@@ -180,7 +180,8 @@ class Queue(Scheduler):
         return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "own"}
 
     def __repr__(self) -> str:
-        shown = [f"{name}={value!r}" for name, value in {**self.arguments(), **self.own}.items()]
+        given = {name: value for name, value in self.arguments().items() if value is not None}
+        shown = [f"{name}={value!r}" for name, value in {**given, **self.own}.items()]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def world(self) -> str:

@@ -69,10 +69,6 @@ class Slurm(Queue):
         self._jobs = Cache("slurm-jobs", world)
         self._array_size = Cache("slurm-array-size", world)
 
-    def __repr__(self) -> str:
-        shown = [] if self.workdir is None else [repr(self.workdir)]
-        return f"Slurm({', '.join([*shown, *(f'{name}={value!r}' for name, value in self.own.items())])})"
-
     def check(self, scheduler_args: Mapping[str, Any]) -> None:
         """Raise a TaskError if there is an argument that is not taken, or a value that cannot be."""
         args = self.asks(scheduler_args)

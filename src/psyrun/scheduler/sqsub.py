@@ -71,9 +71,6 @@ class Sqsub(Queue):
         self.workdir = os.fspath(workdir)
         self._jobs = Cache("sqsub-jobs", lambda: shutil.which("sqjobs") or "")
 
-    def __repr__(self) -> str:
-        return f"Sqsub({', '.join([repr(self.workdir), *(f'{k}={value!r}' for k, value in self.own.items())])})"
-
     def check(self, scheduler_args: Mapping[str, Any]) -> None:
         """Raise a TaskError for an argument that sqsub has no option for, a wrong value, or no time limit."""
         args = self.asks(scheduler_args)

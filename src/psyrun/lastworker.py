@@ -20,7 +20,7 @@ from psyrun.queues import called, identity
 from psyrun.run import Choices
 from psyrun.scheduler import Job, JobId, JobState, QueueError, SubmitError
 from psyrun.state import held_tokens, look, lookup_of
-from psyrun.submissions import CONTINUED, RETRIED, Submission, next_number, read_submissions
+from psyrun.submissions import COMMAND, CONTINUED, RETRIED, Submission, next_number, read_submissions
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
 
@@ -125,7 +125,8 @@ class LastWorker:
         number = next_number(self._workdir, self._plan)
         self._jobs.look_anew()
         waiting = self._waiting()
-        if self._are_others(waiting):
+        own = next((s for s in mine if s.name == self._own), last)
+        if self._are_others(identity(own.scheduler), waiting):
             return True
         # Each group of the plan has a submission of its own each time, in each queue.
         times = Counter((s.first, identity(s.scheduler)) for s in mine if s.cause == CONTINUED)
@@ -153,14 +154,16 @@ class LastWorker:
                 found.add(identity(submission.scheduler))
         return found
 
-    def _are_others(self, waiting: set[str]) -> bool:
+    def _are_others(self, here: str, waiting: set[str]) -> bool:
         """Whether jobs of the plan wait in the queue of this one, or are at work anywhere: these will see to it."""
         # Of its own submission the command may have noted no answer: it was killed.
-        if any(s.uid == self._plan.uid and s.ids is None and s.name != self._own for s in self._jobs.submissions):
+        unsure = [
+            s for s in self._jobs.submissions if s.uid == self._plan.uid and s.ids is None and s.name != self._own
+        ]
+        if any(s.cause != COMMAND or identity(s.scheduler) == here for s in unsure):
             return True  # somebody is just submitting
         # Those in another queue may wait for days.
-        here = any(s.name == self._own and identity(s.scheduler) in waiting for s in self._jobs.submissions)
-        return here or any(self._is_at_work(worker) for worker in beating(self._workdir))
+        return here in waiting or any(self._is_at_work(worker) for worker in beating(self._workdir))
 
     def _is_at_work(self, worker: str) -> bool:
         if self._observer.read(worker).get("plan") != self._plan.id:

@@ -294,15 +294,39 @@ class TestFaults:
         completes(project, 4)
 
     def test_a_class_that_the_task_file_defines(self, project: TwoQueues) -> None:
-        """Jobs of the other queue speak with it, too: they load the task file for it."""
+        """Jobs load the task file to speak with such a queue: they submit there again, and cancel there."""
         project.far.slots(0)
-        far = project.scheduler("far").replace("Emulated", "Own")
-        lines = [
-            "from emulated import Emulated",
-            "class Own(Emulated): pass",
-            f"scheduler = [{project.scheduler('near')}, {far}]",
-        ]
-        project.queued_task(n=6, max_jobs=2, options="\n".join(lines))
+        near, far = (project.scheduler(name).replace("Emulated", "Own") for name in ("near", "far"))
+        lines = ["from emulated import Emulated", "class Own(Emulated): pass", f"scheduler = [{near}, {far}]"]
+        project.queued_task(n=12, max_jobs=2, body="time.sleep(0.5)", timelimit=3, options="\n".join(lines))
         project.run("t")
-        completes(project, 6)
+        project.wait_ended(90)
+        assert project.status("t")["merged"]
+        assert "continued" in [s["cause"] for s in project.submissions()]
         assert len(project.far.jobs("K")) == 2
+
+
+MORE = """
+from pathlib import Path
+from psyrun.queued import QueuedRun
+from psyrun.run import Choices
+from psyrun.tasks import load_task
+
+task = load_task("t", Path("psy-tasks").absolute())
+run = QueuedRun(task, Choices(), task.scheduler)
+run.prepare()
+assert run.joins
+run.submit_more({})
+print(len(run.submitted))
+"""
+
+
+@pytest.mark.parametrize(("words", "near", "far"), [("3", 5, 5), ("3, run.queues[1:]", 2, 5)])
+def test_more_jobs_than_there_would_be(project: TwoQueues, words: str, near: int, far: int) -> None:
+    """A caller may ask for more jobs of the newest plan, in all queues or in some."""
+    project.far.slots(0)
+    project.task_in_both(n=12, max_jobs=2, body=AT_GATE)
+    project.run("t")
+    assert project.python(MORE.format(words)) == f"{near + far - 4}\n"
+    assert (len(project.near.jobs()), len(project.far.jobs())) == (near, far)
+    completes(project, 12)

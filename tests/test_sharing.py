@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -330,3 +331,32 @@ def test_killing_those_who_share_loses_nothing(project: Project, seed: int) -> N
     starts = Counter(project.starts())
     assert set(starts) == set(range(n))
     assert sum(starts.values()) <= n + kills
+
+
+@pytest.mark.kill
+def test_who_was_killed_while_it_shared_leaves_nothing_behind(project: Project) -> None:
+    """What it had opened already is in its own token, too: one row of each counts."""
+    n = 16
+    project.task("t", ONE_CHUNK, n=n, seconds=0.05)
+    command = project.start("t", "-n", "1")
+    until(lambda: len(project.starts()) >= 2)
+    for pid in [command.pid, *descendants(command.pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    command.wait()
+    plan = project.path / "psy-work/t/plan/0001"
+    (held,) = Claims(plan).tokens(HELD)
+    (plan / OPEN / Token(held.last - 3, held.last).name).touch()
+    words = [sys.executable, "-m", "psyrun.worker", str(project.path / "psy-work/t"), "0001"]
+    workers = [
+        subprocess.Popen(words, cwd=project.path, env=project.environment(), stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    assert [worker.communicate(timeout=60)[1] for worker in workers] == [b"", b""]
+    claims = Claims(plan)
+    assert not claims.tokens(OPEN)
+    assert not claims.tokens(HELD)
+    project.run("t")
+    result = project.result("t", keys=True)
+    assert result["x"].tolist() == list(range(n))
+    assert len(np.unique(result["__psyrun_key"], axis=0)) == n
+    assert len(project.starts()) <= n + 1 + 4

@@ -16,7 +16,7 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams"),
+    *("errors", "interrupts", "shell", "files", "units", "eta", "owners", "arrays", "keys", "columns", "streams"),
     *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
     *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
     *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "record", "gather", "collect"),

@@ -23,7 +23,7 @@ ORDER = [
     *("submissions", "jobs", "nodes"),
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "holdings", "streak"),
     *("watch", "supervisor"),
-    *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
+    *("local", "progress", "state", "workers", "activity", "waiting", "results", "status", "tally", "live"),
     *("machine", "probes", "jobprobe", "jobfindings", "doctor"),
     *("selection", "retire", "foreign", "adopt", "forecast", "costs", "advise", "questions"),
     *("work", "run", "queued", "runs", "jobcheck", "lastworker", "jobwork", "worker", "steps"),

@@ -128,6 +128,11 @@ class State:
         return self.plan.work().mask(self.plan.claims().tokens(OPEN), self.plan.n_items) & self.missing
 
     @property
+    def n_left(self) -> int:
+        """How many items are in the hands of workers or stand in the newest plan, and are not done."""
+        return int(np.count_nonzero((self.running | self.waiting) & ~self.done))
+
+    @property
     def queued(self) -> Mask:
         """Which items nobody began, and jobs of the newest plan are in the queue for."""
         return self.waiting if self.jobs_expected else np.zeros_like(self.done)

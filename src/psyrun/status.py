@@ -95,8 +95,7 @@ def _at_work(state: State) -> dict[str, Any]:
     from psyrun.workers import Crew, workers_of
 
     workers = workers_of(held, Observer(state.task.workdir.beats, ttl_seconds()))
-    n_left = int(np.count_nonzero((state.running | state.waiting) & ~state.done))
-    crew = Crew(state.task, workers, state.plan, state.done, n_left, state.durations)
+    crew = Crew(state.task, workers, state.plan, state.done, state.n_left, state.durations)
     left = crew.left
     return {
         "workers": crew.report(),

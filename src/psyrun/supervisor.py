@@ -210,10 +210,10 @@ class Supervisor:
         return {"plan": self.plan.id, "job": self._terms.job, "token": self._terms.token, "since": time.time()}
 
     def _news(self) -> dict[str, Any]:
-        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and the count."""
+        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and counts."""
         now = time.monotonic()
         hand = [(c.position, round(now - c.since, 1)) for c in self._children.values() if c.work and c.position >= 0]
-        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum())}
+        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum()), "children": self._n_children}
 
     def _finds_work(self) -> bool:
         """Whether there is something to claim, at once or when others share what they hold."""

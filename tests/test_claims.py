@@ -146,13 +146,13 @@ class LosesReplies:
     """Renames that happen, and are reported as failed, as NFS does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
-        rename = Path.rename
+        rename = os.rename
 
-        def lossy(path: Path, target: Path) -> Path:
-            rename(path, target)
+        def lossy(source: str, target: str) -> None:
+            rename(source, target)
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(Path, "rename", lossy)
+        monkeypatch.setattr(os, "rename", lossy)
 
 
 def test_a_rename_whose_reply_was_lost_counts(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +176,10 @@ def test_a_rename_whose_reply_was_lost_counts(plan: Path, monkeypatch: pytest.Mo
 def fail_renames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Have all renames fail, and none happen."""
 
-    def failing(path: Path, target: Path) -> Path:
+    def failing(source: str, target: str) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(os, "rename", failing)
 
 
 def test_a_rename_whose_source_is_gone_does_not_count(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +200,10 @@ def test_a_rename_that_the_system_refused_is_no_takeover(plan: Path, monkeypatch
     held = mine.claim(mine.tokens(OPEN)[0])
     assert held is not None
 
-    def failing(path: Path, target: Path) -> Path:
+    def failing(source: str, target: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(OSError, match="No space"):
         mine.claim(mine.tokens(OPEN)[0])
     with pytest.raises(OSError, match="No space"):
@@ -219,10 +219,10 @@ def test_an_error_about_a_token_that_another_took_fences(plan: Path, monkeypatch
     assert held is not None
     Claims(plan, B).take_over(held)
 
-    def stale(path: Path, target: Path) -> Path:
+    def stale(source: str, target: str) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(Path, "rename", stale)
+    monkeypatch.setattr(os, "rename", stale)
     assert mine.claim(Token(0, 4)) is None
     with pytest.raises(FencedError):
         mine.finish(held)
@@ -353,15 +353,15 @@ def test_handing_back_while_the_plan_is_withdrawn_leaves_nothing_held(
     mine = Claims(plan, A)
     held = mine.claim(Token(0, 4))
     assert held is not None
-    rename = Path.rename
+    rename = os.rename
     withdrawing: list[Callable[[], None]] = [Claims(plan).withdraw]
 
-    def late(path: Path, target: Path) -> Path:
+    def late(source: str, target: str) -> None:
         if withdrawing:
             withdrawing.pop()()
-        return rename(path, target)
+        rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", late)
+    monkeypatch.setattr(os, "rename", late)
     mine.hand_back(held)
     assert names(plan) == {WITHDRAWN: ["0-4.1", "10-10.0", "5-9.0"], HELD: [], DONE: []}
 

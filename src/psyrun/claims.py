@@ -181,14 +181,16 @@ class Claims:
         OSError
             It is there, and the system refused, as where the disk is full.
         """
-        origin, destination = self._plan / source_state / source.name, self._plan / target_state / target.name
+        # As text: workers that hurry spend a third of their time making paths.
+        origin = f"{self._plan}/{source_state}/{source.name}"
+        destination = f"{self._plan}/{target_state}/{target.name}"
         try:
-            origin.rename(destination)
+            os.rename(origin, destination)  # noqa: PTH104
         except OSError as error:
             # Nobody else uses the destination's name, so if it is there the rename was ours.
-            if destination.exists():
+            if Path(destination).exists():
                 return True
-            if error.errno != errno.ENOENT and origin.exists():
+            if error.errno != errno.ENOENT and Path(origin).exists():
                 raise
             return False
         return True

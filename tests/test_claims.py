@@ -30,7 +30,7 @@ A, B = "a" * 16, "b" * 16
 RANGES = st.tuples(st.integers(0, 10**12), st.integers(0, 10**6)).map(lambda r: (r[0], r[0] + r[1]))
 WORKERS = st.just("") | st.text("0123456789abcdef", min_size=16, max_size=16)
 TOKENS = st.builds(lambda r, epoch, worker: Token(r[0], r[1], epoch, worker), RANGES, st.integers(0, 10**6), WORKERS)
-STEPS = st.sampled_from(["claim", "finish", "back", "take", "withdraw"])
+STEPS = st.sampled_from(["claim", "finish", "back", "take", "share", "withdraw"])
 
 
 @pytest.fixture
@@ -290,6 +290,43 @@ def test_handing_back_raises_the_epoch(plan: Path) -> None:
     assert names(plan)[HELD] == [f"0-4.1.{A}"]
 
 
+def test_sharing_opens_the_end_of_a_token(plan: Path) -> None:
+    """Of the same epoch: nobody began those positions."""
+    mine, other = Claims(plan, "a" * 16), Claims(plan, "b" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    kept = mine.share(token, token.last)
+    assert (kept.first, kept.last, kept.epoch) == (token.first, token.last - 1, 0)
+    assert kept in other.tokens(HELD)
+    rest = Token(token.last, token.last)
+    assert rest in other.tokens(OPEN)
+    assert other.claim(rest) is not None
+    mine.finish(kept)
+
+
+def test_who_was_taken_over_cannot_share(plan: Path) -> None:
+    """And leaves nothing open that the new owner has."""
+    mine, other = Claims(plan, "a" * 16), Claims(plan, "b" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    left = mine.tokens(OPEN)
+    assert other.take_over(token) is not None
+    with pytest.raises(FencedError, match="taken over"):
+        mine.share(token, token.last)
+    assert mine.tokens(OPEN) == left
+
+
+def test_what_cannot_be_opened_is_kept(plan: Path) -> None:
+    """Such as where a newer plan took the open tokens away."""
+    mine = Claims(plan, "a" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    mine.withdraw()
+    with pytest.raises(FileNotFoundError):
+        mine.share(token, token.last)
+    assert mine.tokens(HELD) == [token]
+
+
 def test_withdrawing_takes_all_open_tokens_away(plan: Path) -> None:
     """What is held goes on, and handing back opens nothing."""
     mine = Claims(plan, A)
@@ -518,7 +555,10 @@ def test_no_position_is_ever_lost_or_held_twice(steps: list[tuple[str, int]]) ->
             elif mine[i]:
                 token = mine[i].pop(0)
                 holds = token in worker.tokens(HELD)
-                if step == "back":
+                if step == "share":
+                    if holds and len(token) > 1 and (plan / OPEN).is_dir():
+                        mine[i].append(worker.share(token, token.last))
+                elif step == "back":
                     worker.hand_back(token)
                 elif holds:
                     worker.finish(token)
@@ -526,4 +566,4 @@ def test_no_position_is_ever_lost_or_held_twice(steps: list[tuple[str, int]]) ->
                     with pytest.raises(FencedError):
                         worker.finish(token)
             found = [t for state in (OPEN, HELD, DONE, WITHDRAWN) for t in worker.tokens(state)]
-            assert sorted(t.first for t in found) == [0, 5]
+            assert sorted(position for t in found for position in range(t.first, t.last + 1)) == list(range(10))

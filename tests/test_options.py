@@ -122,6 +122,7 @@ WRONG: dict[str, list[Any]] = {
     "pool_size": [0, "all"],
     "store": ["npz", dict, None, ImmediateRun()],
     "backend": ["distribute", NpzStore(), int],
+    "cost": [3, "seconds"],
     "scheduler": [3, NpzStore, print],
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
     "prologue": ["module load python", ["a\nb"], [3], None],

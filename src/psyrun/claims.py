@@ -141,6 +141,26 @@ class Claims:
         if not self._moved(HELD, token, OPEN, again):
             self._moved(HELD, token, WITHDRAWN, again)  # `withdraw` may have come between
 
+    def share(self, token: Token, at: int) -> Token:
+        """Open the positions of a token of ours from one on to others; return what is left of it as ours.
+
+        They are open before ours is less: if this process ends in between, they may be computed twice, but never not.
+
+        Raises
+        ------
+        FencedError
+            It is not ours any more.
+        OSError
+            Nothing was opened: the disk is full, or `withdraw` took the open tokens out of reach.
+        """
+        kept, rest = replace(token, last=at - 1), replace(token, first=at, worker="")
+        path = self._plan / OPEN / rest.name
+        path.touch(mode=0o600)
+        if not self._moved(HELD, token, HELD, kept):
+            path.unlink(missing_ok=True)
+            raise FencedError(f"chunk {token.first}-{token.last} was taken over by another worker")
+        return kept
+
     def take_over(self, token: Token) -> Token | None:
         """Take a silent owner's token; return it as ours, or None if it moved in the meantime."""
         mine = replace(token, epoch=token.epoch + 1, worker=self.worker)

@@ -154,6 +154,13 @@ OPTIONS: dict[str, Option] = {
             Backend,
         ),
         Option(
+            "cost",
+            "a function: cost(**assignment) -> seconds",
+            _optional(callable),
+            "How long an item is expected to take, relative to others: LoadBalancingBackend runs the longest first. "
+            "Default: as long as it took before.",
+        ),
+        Option(
             "scheduler",
             "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing(), or the name of one",
             _is(Scheduler),
@@ -289,7 +296,9 @@ def resolved(given: Mapping[str, Any], task: str) -> dict[str, Any]:
     return values
 
 
-NEWER = frozenset({"timeout", "early_stop", "confirm_above", "seed", "retries", "added", "prologue", "resubmit"})
+NEWER = frozenset(
+    {"cost", "timeout", "early_stop", "confirm_above", "seed", "retries", "added", "prologue", "resubmit"}
+)
 """Options that psyrun 0.8 did not have: a task file may use such a name for something of its own."""
 
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
+from psyrun.dealing import dealing_of
 from psyrun.errors import TaskError, TemporaryError
 from psyrun.jobs import JobObserver, Jobs, job_lines, recipe_of, shown_ids
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
-from psyrun.plan import Indices, Mask, Plan, ranges_of
+from psyrun.plan import Indices, Mask, Plan
 from psyrun.postmortem import record_ends
 from psyrun.record import read_parts
 from psyrun.retries import class_of
@@ -137,11 +138,13 @@ class QueuedRun(Run):
         top = n_rungs(self.task.options["scheduler_args"]) - 1
         for item, failure in (state.placement.failures if state.placement is not None else {}).items():
             rungs[item] = min(top, failure.rung + needs_more(failure))
+        dealing = self._dealing or dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
         ranges, sizes, groups, first = [np.empty((0, 2), np.int64)], [], [], 0
         for rung in sorted(set(rungs[todo].tolist())):
             some = todo & (rungs == rung)
-            ranges += [ranges_of(some & ~state.failed), ranges_of(some & state.failed)]
-            sizes += self._sizes(some)
+            some_ranges, some_sizes = dealing.deal(some & ~state.failed, some & state.failed)
+            ranges.append(some_ranges)
+            sizes += some_sizes
             groups.append([first, sum(sizes) - 1, rung])
             first = sum(sizes)
         return np.concatenate(ranges), sizes, groups
@@ -150,7 +153,8 @@ class QueuedRun(Run):
         """Return how many jobs more there should be for a group of the plan."""
         plan, (first, last, _) = self._current(), group
         claims = plan.claims()
-        left = sum(first <= token.first <= last for token in [*claims.tokens(OPEN), *claims.tokens(HELD)])
+        tokens = [t for t in [*claims.tokens(OPEN), *claims.tokens(HELD)] if first <= t.first <= last]
+        left = sum(map(len, tokens)) if plan.balances else len(tokens)
         alive = self.jobs.alive(lambda submission: submission.uid == plan.uid and submission.first == first)
         return max(0, min(int(self.task.options["max_jobs"]), left) - len(alive))
 

@@ -240,6 +240,9 @@ def _check_signatures(task: Task) -> None:
     """Call nothing, but see whether execute takes the parameters, and setup a number."""
     given = dict.fromkeys((*task.pspace.parameters, *task.random))
     what = f"the parameters of pspace ({', '.join(task.pspace.parameters)})"
+    if task.options["cost"] is not None:
+        assignment = dict.fromkeys(task.pspace.parameters)
+        _check_call("cost", task.options["cost"], what, lambda signature: signature.bind(**assignment))
     if task.setup is None:
         _check_call("execute", task.execute, what, lambda signature: signature.bind(**given))
         return

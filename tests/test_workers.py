@@ -282,18 +282,18 @@ def test_a_worker_is_shown_right_whatever_its_clock_is(project: Project, offset:
         assert worker["pid"] > 0
         assert 30 in [item["item"] for item in worker["in_hand"]]
         assert 1 < max(item["seconds"] for item in worker["in_hand"]) < 60
-        assert 30 < worker["per_minute"] < 60 * 2 / 0.05
+        assert 5 < worker["per_minute"] < 60 * 2 / 0.05
         (straggler,) = told["stragglers"]
         assert (straggler["item"], straggler["remedy"]) == (30, "timeout = '1s' in task_t.py")
         assert 0 <= told["seconds_left"]["low"] <= told["seconds_left"]["about"] <= told["seconds_left"]["high"] < 600
         text = project.run("status").stdout
-        assert "left (" in text
+        assert " left" in text
         assert "straggler: item 30 for " in text
         watch = subprocess.Popen(
             [PSY_DOIT, "watch", "t"], env=project.environment(), stdout=subprocess.PIPE, stderr=silent, text=True
         )
         assert watch.stdout is not None
-        assert "left (" in watch.stdout.readline()
+        assert " left" in watch.stdout.readline()
         assert watch.stdout.readline().startswith("t: straggler: item 30 for ")
         (project.path / "go").touch()
         watch.communicate(timeout=30)

@@ -25,7 +25,8 @@ from psyrun import (
     Sqsub,
 )
 from psyrun.errors import TaskError
-from psyrun.options import OPTIONS, one_slip, resolved, slip, template
+from psyrun.options import OPTIONS, resolved, template
+from psyrun.slips import one_slip, slip
 
 REQUIRED: dict[str, Any] = {"pspace": Param(x=[1]), "execute": lambda x: {}}
 
@@ -122,6 +123,7 @@ WRONG: dict[str, list[Any]] = {
     "pool_size": [0, "all"],
     "store": ["npz", dict, None, ImmediateRun()],
     "backend": ["distribute", NpzStore(), int],
+    "cost": [3, "seconds"],
     "scheduler": [3, NpzStore, print],
     "scheduler_args": ["-t 10", [("timelimit", 1)], None],
     "prologue": ["module load python", ["a\nb"], [3], None],

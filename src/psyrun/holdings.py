@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +16,13 @@ from psyrun.plan import Plan, WorkList
 from psyrun.scan import read
 from psyrun.terms import NO_JOB
 from psyrun.workdir import Workdir
+
+_FRESH = 0.1
+"""Seconds for which a list of open tokens is good where workers open others."""
+_WORTH = 0.5
+"""Seconds of work that are not worth sharing."""
+_LINGER = 2.0
+"""Seconds to wait for others to open some of what they hold."""
 
 Block = tuple[int, int]
 """First and last of a run of positions in the work list."""
@@ -78,6 +87,8 @@ class Holdings:
         self._claims = plan.claims(worker)
         self._held: list[Holding] = []
         self._candidates: deque[Token] = deque()
+        self._listed = 0.0
+        self._empty_since: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -85,6 +96,36 @@ class Holdings:
     def more(self) -> bool:
         """Whether there is something to do: held, or to be claimed."""
         return bool(self._held) or self._claim()
+
+    def expects(self) -> bool:
+        """Whether others may open some of what they hold, so that it is worth to stay for a moment."""
+        if not self._plan.balances:
+            return False
+        now = time.monotonic()
+        self._empty_since = now if self._empty_since is None else self._empty_since
+        return now - self._empty_since < _LINGER and any(len(token) > 1 for token in self._others())
+
+    def share(self, seconds_per_item: float) -> None:
+        """Open half of what nobody works on here, if it takes long and others find little that they could claim."""
+        if not self._plan.balances or not self._held or time.monotonic() < self._listed + _FRESH:
+            return
+        most = max(self._held, key=_n_at_the_end)
+        n, least = _n_at_the_end(most), self._plan.min_items
+        n_given = max(n - n // 2, least)
+        at = most.token.last - n_given + 1
+        if n < n_given or at <= most.token.first or n * seconds_per_item < _WORTH:
+            return
+        self._list()
+        if len(self._candidates) >= max(1, len({token.worker for token in self._others()})):
+            return
+        try:
+            most.token = self._claims.share(most.token, at)
+        except OSError:
+            return  # then this worker does it all
+        first, _ = most.pending.pop()
+        if first < at:
+            most.pending.append((first, at - 1))
+        self._finish_if_done(most)
 
     def take(self, most: int, shares: int) -> tuple[Holding, Block] | None:
         """Take positions to work on: up to ``most``; towards the end of a token one of ``shares`` of what it has left.
@@ -146,14 +187,44 @@ class Holdings:
 
     def _claim(self) -> bool:
         """Claim an open token, or take over that of a dead worker; return whether there was one."""
-        for _ in range(2):
-            while self._candidates:
-                if self._hold(self._claims.claim(self._candidates.popleft())):
-                    return True
-            self._candidates.extend(token for token in self._claims.tokens(OPEN) if self._is_for_us(token))
-        held = self._claims.tokens(HELD)
-        others = (token for token in held if token.worker != self._worker and self._is_for_us(token))
+        if self._plan.balances and time.monotonic() > self._listed + _FRESH:
+            self._candidates.clear()
+        n_open, hurries = sys.maxsize, True
+        while not self._claim_listed(hurries):
+            self._list()
+            if not self._candidates or not hurries:
+                break
+            # The list of a network file system may stay as it was: then each token of it is tried.
+            n_open, hurries = len(self._candidates), len(self._candidates) < n_open
+        else:
+            self._empty_since = None
+            return True
+        others = self._others()
         return any(self._hold(self._claims.take_over(t)) for t in others if self._observer.dead(t.worker))
+
+    def _claim_listed(self, hurries: bool) -> bool:
+        """Claim a token of the list; return whether there was one.
+
+        Others claim in the same order. Who hurries steps over what they have by now, twice as many each time.
+        """
+        lost = 0
+        while self._candidates:
+            if self._hold(self._claims.claim(self._candidates.popleft())):
+                return True
+            for _ in range(min(lost, len(self._candidates)) if hurries else 0):
+                self._candidates.popleft()
+            lost = 2 * lost + 1
+        return False
+
+    def _list(self) -> None:
+        """Find out what is open."""
+        self._candidates = deque(filter(self._is_for_us, self._claims.tokens(OPEN)))
+        self._listed = time.monotonic()
+
+    def _others(self) -> list[Token]:
+        """Return what others hold of what this worker may claim."""
+        held = self._claims.tokens(HELD)
+        return [token for token in held if token.worker != self._worker and self._is_for_us(token)]
 
     def _is_for_us(self, token: Token) -> bool:
         return self._covers(token.first, token.last)
@@ -169,6 +240,12 @@ class Holdings:
         self._held.append(holding)
         self._finish_if_done(holding)
         return True
+
+
+def _n_at_the_end(holding: Holding) -> int:
+    """Return how many positions at the end of a token nobody works on."""
+    first, last = holding.pending[-1] if holding.pending else (0, -1)
+    return last - first + 1 if last == holding.token.last else 0
 
 
 def absent(work: WorkList, block: Block, seen: set[int]) -> list[Block]:

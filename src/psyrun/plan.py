@@ -88,6 +88,8 @@ class Draft:
         Of the random numbers of items.
     n_done : int
         Items that have rows already.
+    balances : bool
+        Whether workers share their chunks, see `psyrun.backend.Backend`.
     groups : list of [first, last, rung]
         Positions of items that need other resources than the rest, and on which rung of the ladders those are. Chunks
         are of one group. Empty: all are of one, on the lowest rung.
@@ -101,6 +103,7 @@ class Draft:
     seed: int = 0
     n_done: int = 0
     groups: list[list[int]] = field(default_factory=list)
+    balances: bool = False
 
     def write(self, place: Place, task: Task, provenance: Mapping[str, Any]) -> None:
         """Write all files of the plan beside its place."""
@@ -125,6 +128,8 @@ class Draft:
             "seed": self.seed,
             "n_done": self.n_done,
             "groups": self.groups,
+            "balances": self.balances,
+            "min_items": task.options["min_items"],
             "retries": budgets(task.options["retries"]),
             "early_stop": task.options["early_stop"],
             "added": packed_values(task.options["added"]),
@@ -173,6 +178,8 @@ class Plan:
         self.parameters: list[str] = content["parameters"]
         self.retries = budgets(content.get("retries"))
         self.groups: list[list[int]] = content.get("groups") or [[0, max(0, self.n_work - 1), 0]]
+        self.balances = bool(content.get("balances"))
+        self.min_items: int = content.get("min_items", 1)
         added: dict[str, str] = content.get("added", {})
         self.added = {name: value_of(base64.b85decode(text), False) for name, text in added.items()}
 

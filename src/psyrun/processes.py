@@ -6,12 +6,14 @@ import json
 import os
 import resource
 import select
+import selectors
 import signal
 import socket
 import struct
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,26 @@ def _exactly(channel: socket.socket, size: int) -> bytes | None:
             return None
         data += more
     return data
+
+
+def wake_up_on(
+    handlers: Mapping[int, Callable[[], object]], selector: selectors.BaseSelector
+) -> tuple[socket.socket, socket.socket]:
+    """Call functions when signals come, and end a wait of the selector: it would go on otherwise.
+
+    Returns
+    -------
+    sockets : tuple of socket
+        To be kept. The first is registered, without data; what comes is to be read from it.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno())
+    selector.register(ours, selectors.EVENT_READ, None)
+    for number, handler in handlers.items():
+        signal.signal(number, lambda *_, handler=handler: handler())
+    return ours, theirs
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:

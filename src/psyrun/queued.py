@@ -14,12 +14,13 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
+from psyrun.dealing import dealing_of
 from psyrun.errors import PsyrunError, TaskError, TemporaryError
 from psyrun.jobreport import job_lines
 from psyrun.jobs import JobObserver, Jobs, shown_ids
 from psyrun.nodes import broken_nodes
 from psyrun.parts import Failure
-from psyrun.plan import Indices, Mask, Plan, ranges_of
+from psyrun.plan import Indices, Mask, Plan
 from psyrun.postmortem import record_ends
 from psyrun.queues import recipe_of
 from psyrun.record import read_parts
@@ -169,11 +170,13 @@ class QueuedRun(Run):
         top = top_rung(self.task)
         for item, failure in (state.placement.failures if state.placement is not None else {}).items():
             rungs[item] = min(top, failure.rung + needs_more(failure))
+        dealing = self._dealing or dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
         ranges, sizes, groups, first = [np.empty((0, 2), np.int64)], [], [], 0
         for rung in sorted(set(rungs[todo].tolist())):
             some = todo & (rungs == rung)
-            ranges += [ranges_of(some & ~state.failed), ranges_of(some & state.failed)]
-            sizes += self._sizes(some)
+            some_ranges, some_sizes = dealing.deal(some & ~state.failed, some & state.failed)
+            ranges.append(some_ranges)
+            sizes += some_sizes
             groups.append([first, sum(sizes) - 1, rung])
             first = sum(sizes)
         return np.concatenate(ranges), sizes, groups
@@ -351,9 +354,10 @@ def top_rung(task: Task) -> int:
 
 
 def _n_left(plan: Plan, group: Group) -> int:
-    """Return how many chunks of a group are not done."""
+    """Return how many chunks of a group are not done; where chunks are divided, how many items."""
     claims = plan.claims()
-    return sum(group[0] <= token.first <= group[1] for token in [*claims.tokens(OPEN), *claims.tokens(HELD)])
+    tokens = [t for t in [*claims.tokens(OPEN), *claims.tokens(HELD)] if group[0] <= t.first <= group[1]]
+    return sum(map(len, tokens)) if plan.balances else len(tokens)
 
 
 def needs_more(failure: Failure) -> bool:

@@ -13,9 +13,10 @@ import numpy as np
 
 from psyrun.claims import Claims, Observer, ttl_seconds
 from psyrun.collect import merge
+from psyrun.dealing import Dealing, dealing_of
 from psyrun.errors import RefusedError, TaskError, TemporaryError
 from psyrun.local import LocalWorker
-from psyrun.plan import Draft, Indices, Mask, Plan, ranges_of
+from psyrun.plan import Draft, Indices, Mask, Plan
 from psyrun.progress import Progress
 from psyrun.provenance import provenance
 from psyrun.questions import check_parameters, check_python, check_selection, cost_of, size_of
@@ -87,6 +88,7 @@ class Run:
         self._observer = Observer(self.workdir.beats, ttl_seconds())
         self._plan: Plan | None = None
         self._work: Work | None = None
+        self._dealing: Dealing | None = None
         self.stopped = ""
         self._seed = int.from_bytes(os.urandom(8), "big") >> 1
 
@@ -129,7 +131,8 @@ class Run:
         if self.joins and state.plan is not None:
             self.n_chunks = state.plan.n_chunks
         else:
-            self.n_chunks = len(self._sizes(todo))
+            self._dealing = dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
+            self.n_chunks = len(self._dealt(state, todo)[1])
         self._plan = state.plan
 
     def forecast(self) -> Forecast:
@@ -150,7 +153,8 @@ class Run:
         if state.conflict and self._about_code == FRESH:
             todo = np.ones_like(todo)
         asks = cost_of(state, int(todo.sum()))
-        return Forecast(state, self._sizes(todo), self.n_workers, state.joins(), refused, asks)
+        self._dealing = dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
+        return Forecast(state, self._dealt(state, todo)[1], self.n_workers, state.joins(), refused, asks)
 
     def _choose(self, state: State) -> None:
         """Find out which items are selected: once, for what is failed or missing changes while they run."""
@@ -203,10 +207,6 @@ class Run:
             f"{task.path.name} has now. Keep them and compute only the others: {task.command(task.name, '--keep')}. "
             f"Put them into the archive and compute all again: {task.command(task.name, '--fresh')}"
         )
-
-    def _sizes(self, todo: Mask) -> list[int]:
-        options = self.task.options
-        return self.task.backend.sizes(int(todo.sum()), options["max_jobs"], options["min_items"])
 
     def preview(self) -> str:
         """Return what a queue would be given; '' for nothing."""
@@ -297,13 +297,14 @@ class Run:
             self._say(f"{self.task.name}: seed {seed}")
         n_done = state.codes.get(self.task.code, 0)
         ranges, sizes, groups = self._dealt(state, todo)
-        return Draft(ranges, sizes, accepts, keys[inside], index[inside], seed, n_done, groups)
+        balances = self.task.backend.balances
+        return Draft(ranges, sizes, accepts, keys[inside], index[inside], seed, n_done, groups, balances)
 
     def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[list[int]]]:
         """Return the work list, the sizes of the chunks, and the groups of these."""
         # Untried ones first: a run that stops early is to get further each time.
-        ranges = np.concatenate([ranges_of(todo & ~state.failed), ranges_of(todo & state.failed)])
-        return ranges, self._sizes(todo), []
+        dealing = self._dealing or dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
+        return *dealing.deal(todo & ~state.failed, todo & state.failed), []
 
     def process(self, number: int) -> None:
         """Return when a chunk of the plan is worked on to its end."""

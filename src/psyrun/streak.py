@@ -18,9 +18,12 @@ class Streak:
         How many items run at a time: so many first ones, and at least 3, must fail alike before none is tried any more.
     any_succeeded : bool
         Whether items were computed before, by this code.
+    ends : bool
+        Whether it ends at all: not where `early_stop` is false.
     """
 
-    def __init__(self, n_workers: int, any_succeeded: bool = False):
+    def __init__(self, n_workers: int, any_succeeded: bool = False, ends: bool = True):
+        self._ends = ends
         self._first = max(_FIRST, n_workers)
         self._cause: tuple[str, str] | None = None
         self._length = 0
@@ -44,7 +47,7 @@ class Streak:
         self._length = self._length + 1 if cause == self._cause else 1
         self._cause = cause
         most = _LATER if self._any_succeeded else self._first
-        if self._length >= most:
+        if self._length >= most and self._ends:
             which = f"the last {most}" if self._any_succeeded else f"the first {most}"
             at = f" at {where}" if where else ""
             first = message.splitlines()[0] if message else ""

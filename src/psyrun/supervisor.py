@@ -12,12 +12,13 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from psyrun.child import DONE, FAILED, MOST_BLOCK, POSITION, RECORDING, Child
 from psyrun.claims import Beat, Observer, Token, beat_seconds, new_worker_id, this_host, ttl_seconds
+from psyrun.durability import Durability
 from psyrun.errors import PsyrunError, TaskError, TemporaryError, trouble
 from psyrun.holdings import Holdings
 from psyrun.logbook import Logbook
@@ -38,6 +39,7 @@ from psyrun.processes import (
     reap,
     receive,
     send,
+    wake_up_on,
 )
 from psyrun.streak import Streak
 from psyrun.terms import NO_JOB, Deadline, Terms
@@ -46,8 +48,8 @@ from psyrun.workdir import Workdir
 
 _BLOCK_SECONDS = 0.05
 _MOST_STARTS = 3
-_SYNC_SECONDS = 5.0
 _GRACE = 0.5
+_MOMENT = 0.1
 
 
 class Supervisor:
@@ -95,11 +97,10 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, ChildProcess] = {}
         self._starts, self._starts_failed = [0] * n_children, 0
-        self._unsynced: set[int] = set()
-        self._next_sync = 0.0
+        self._durability = Durability()
         self.seconds_per_item = 0.0  # before it has finished one
         went_well = bool(plan.content.get("n_done"))
-        self._streak = Streak(n_children, went_well) if plan.content.get("early_stop", True) else None
+        self._streak = Streak(n_children, went_well, plan.content.get("early_stop", True))
         self._stop = False
         self._status, self.problem = 0, ""
         self._own_part: Writer | None = None
@@ -112,15 +113,15 @@ class Supervisor:
         self._watch = Watch(self.plan, self._counters, self._keys, self._terms)
         try:
             self._beat.beat(self._news)
-            self._listen_to_signals()
-            if self._holdings.more():
+            self._wakeup = wake_up_on(self._handlers(), self._selector)
+            if self._finds_work():
                 for number in range(self._n_children):
                     self._start(number)
             while not self._stop and self._children:
                 if self._beat.overdue() > ttl_seconds():  # a stopped process, or a suspended laptop
                     self._holdings.check_still_ours()
                 self._beat.beat(self._news)
-                self._sync_in_time()
+                self._durability.sync_in_time()
                 self._log.trim()
                 for ready, _ in self._selector.select(self._pause()):
                     if ready.data is None:
@@ -133,6 +134,7 @@ class Supervisor:
                 if self._deadline.is_over():
                     self._give_up_the_longest()
                     break
+                self._holdings.share(self._pace())
                 self._deal()
                 if os.getppid() != self._parent:
                     self._stop = True
@@ -144,20 +146,17 @@ class Supervisor:
             self._shut_down()
         return 130 if self._stop else self._status
 
-    def _listen_to_signals(self) -> None:
-        """Note a signal, and wake up for it: a wait would go on otherwise."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self._wakeup = ours, theirs
-        signal.set_wakeup_fd(theirs.fileno())
-        self._selector.register(ours, selectors.EVENT_READ, None)
-        signal.signal(signal.SIGTERM, self._told_to_stop)
-        signal.signal(signal.SIGINT, self._told_to_stop)
-        signal.signal(signal.SIGUSR1, lambda *_: self._deadline.warn())
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes up, too: a pipe stays open if the child had children
+    def _handlers(self) -> dict[int, Callable[[], object]]:
+        """Return what signals mean. That a child ended wakes up, too: a pipe stays open if the child had children."""
+        stop = self._told_to_stop
+        return {
+            signal.SIGTERM: stop,
+            signal.SIGINT: stop,
+            signal.SIGUSR1: self._deadline.warn,
+            signal.SIGCHLD: lambda: None,
+        }
 
-    def _told_to_stop(self, *_: object) -> None:
+    def _told_to_stop(self) -> None:
         self._stop = True
 
     def _report(self, error: PsyrunError) -> None:
@@ -211,14 +210,28 @@ class Supervisor:
         return {"plan": self.plan.id, "job": self._terms.job, "token": self._terms.token, "since": time.time()}
 
     def _news(self) -> dict[str, Any]:
-        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and the count."""
+        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and counts."""
         now = time.monotonic()
         hand = [(c.position, round(now - c.since, 1)) for c in self._children.values() if c.work and c.position >= 0]
-        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum())}
+        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum()), "children": self._n_children}
+
+    def _finds_work(self) -> bool:
+        """Whether there is something to claim, at once or when others share what they hold."""
+        while not (found := self._holdings.more()) and self._holdings.expects() and not self._stop:
+            time.sleep(_MOMENT)
+        return found
+
+    def _pace(self) -> float:
+        """Return how many seconds an item takes here, as far as is known; no less than those in hand did already."""
+        now = time.monotonic()
+        in_hand = [now - c.since for c in self._children.values() if c.work is not None and c.position >= 0]
+        return max([self.seconds_per_item, *in_hand])
 
     def _pause(self) -> float:
         """Return for how many seconds there is nothing to do, unless something happens."""
-        return min(1.0, self._beat.due(), self._deadline.due(), (self._watch.timeout or 10.0) / 10)
+        idle = any(child.ready and child.work is None for child in self._children.values())
+        most = _MOMENT if idle and self.plan.balances else 1.0
+        return min(most, self._beat.due(), self._deadline.due(), (self._watch.timeout or 10.0) / 10)
 
     def _be_child(self, number: int, part: int, ours: socket.socket, theirs: socket.socket, parent: int) -> None:
         try:
@@ -253,23 +266,15 @@ class Supervisor:
         elif kind == FINISHED:
             self._starts_failed = 0
             seconds, succeeded = content
-            self._succeeded(succeeded)
+            self._streak.succeeded(succeeded)
             self._finished(child, seconds)
         elif kind == RAISED:
             succeeded, *failure = content
-            self._succeeded(succeeded)
-            self._failed(*failure)
+            self._streak.succeeded(succeeded)
+            self._streak.failed(*failure)
         elif kind == PROBLEM:
             status, text = content
             raise (TaskError if status == TaskError.exit_code else TemporaryError)(text)
-
-    def _succeeded(self, n: int) -> None:
-        if self._streak is not None:
-            self._streak.succeeded(n)
-
-    def _failed(self, kind: str, where: str, message: str) -> None:
-        if self._streak is not None:
-            self._streak.failed(kind, where, message)
 
     def _finished(self, child: ChildProcess, seconds: float) -> None:
         if child.work is not None:
@@ -301,7 +306,7 @@ class Supervisor:
                 self._counters[child.number, FAILED] += 1
             self._holdings.give_back(holding, block, self._holdings.not_on_record(block, [child.path]))
             if failure is not None and failure.type != TIME_LIMIT:  # to go on after such is what the limit is for
-                self._failed(failure.type, failure.where, failure.message)
+                self._streak.failed(failure.type, failure.where, failure.message)
         else:
             self._starts_failed += 1
         os.close(child.part)
@@ -316,7 +321,7 @@ class Supervisor:
     def _forget(self, child: ChildProcess) -> None:
         self._selector.unregister(child.channel)
         child.channel.close()
-        self._unsynced.discard(child.part)
+        self._durability.forget(child.part)
         del self._children[child.number]
 
     def _writer(self) -> Writer:
@@ -338,10 +343,10 @@ class Supervisor:
             if child.work is not None:
                 holding, block = child.work
                 holding.parts.add(child.part)
-                self._unsynced.add(child.part)
+                self._durability.written(child.part)
                 with suppress(ConnectionError):
                     send(child.channel, BLOCK, block)
-            elif short or not self._holdings:
+            elif short or not (self._holdings or self._holdings.expects()):
                 self._dismiss(child)
 
     def _block_size(self) -> int:
@@ -360,17 +365,8 @@ class Supervisor:
 
     # Durability and the end
 
-    def _sync(self, parts: Iterable[int]) -> None:
-        for part in set(parts) & self._unsynced:
-            os.fsync(part)
-        busy = {c.part for c in self._children.values() if c.work is not None}
-        self._unsynced -= set(parts) - busy
-
-    def _sync_in_time(self) -> None:
-        if time.monotonic() >= self._next_sync:
-            for part in self._unsynced:
-                os.fsync(part)
-            self._next_sync = time.monotonic() + _SYNC_SECONDS
+    def _sync(self, parts: set[int]) -> None:
+        self._durability.sync(parts, {c.part for c in self._children.values() if c.work is not None})
 
     def _give_up_the_longest(self) -> None:
         """Record a failure of each item that had most of the job's time, which is over: another such job is no help."""
@@ -383,6 +379,7 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """End all children, hand back what is not finished, and leave."""
+        signal.set_wakeup_fd(-1)
         for child in self._children.values():
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGTERM)

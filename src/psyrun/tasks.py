@@ -25,11 +25,12 @@ from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
 from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, UnsupportedValueError, text_of
 from psyrun.keys import assignment_key
-from psyrun.options import NEWER, OPTIONS, own_constants, resolved, slip
+from psyrun.options import NEWER, OPTIONS, own_constants, resolved
 from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
 from psyrun.seeding import asked_for
+from psyrun.slips import slip
 from psyrun.store import Store
 from psyrun.taskfiles import CONFIG, NAME, TASKDIR, task_names, task_path
 from psyrun.workdir import Workdir
@@ -240,6 +241,9 @@ def _check_signatures(task: Task) -> None:
     """Call nothing, but see whether execute takes the parameters, and setup a number."""
     given = dict.fromkeys((*task.pspace.parameters, *task.random))
     what = f"the parameters of pspace ({', '.join(task.pspace.parameters)})"
+    if task.options["cost"] is not None:
+        assignment = dict.fromkeys(task.pspace.parameters)
+        _check_call("cost", task.options["cost"], what, lambda signature: signature.bind(**assignment))
     if task.setup is None:
         _check_call("execute", task.execute, what, lambda signature: signature.bind(**given))
         return

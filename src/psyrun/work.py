@@ -27,6 +27,16 @@ class _Chunk:
     left: int
     covered: set[tuple[int, int]] = field(default_factory=set)
 
+    def cover(self, first: int, last: int) -> None:
+        """Count positions as worked on: some maybe twice, if a worker was killed while it shared them."""
+        if (first, last) not in self.covered:
+            self.covered.add((first, last))
+            end = self.token.first - 1
+            self.left = len(self.token)
+            for begin, stop in sorted(self.covered):
+                self.left -= max(0, stop - max(begin, end + 1) + 1)
+                end = max(end, stop)
+
 
 class Work:
     """The work on one plan, as the command that waits for it sees it.
@@ -166,7 +176,4 @@ class Work:
 
     def _cover(self, first: int, last: int) -> None:
         """Count positions first..last, which are one chunk's, as worked on."""
-        chunk = self._chunks[int(np.searchsorted(self._firsts, first, side="right")) - 1]
-        if (first, last) not in chunk.covered:
-            chunk.covered.add((first, last))
-            chunk.left -= last - first + 1
+        self._chunks[int(np.searchsorted(self._firsts, first, side="right")) - 1].cover(first, last)

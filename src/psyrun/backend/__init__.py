@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["Backend", "DistributeBackend", "LoadBalancingBackend"]
 
 
 class Backend(ABC):
-    """Cuts a work list into chunks."""
+    """Cuts a work list into chunks.
+
+    Attributes
+    ----------
+    balances : bool
+        Whether the longest items come first, where it is known how long they take, and workers open half of what is
+        left of their chunks to others that would have nothing to do.
+    """
+
+    balances: ClassVar[bool] = False
 
     @abstractmethod
     def sizes(self, n_items: int, max_jobs: int, min_items: int) -> list[int]:
         """Return the sizes of the chunks, all at least 1, their sum n_items."""
+
+    def sizes_by_seconds(self, seconds: npt.NDArray[Any], max_jobs: int, min_items: int) -> list[int]:
+        """Return the same where it is known how long the items take, in their order; a backend may leave that out.
+
+        Parameters
+        ----------
+        seconds : array of float64, shape (n_items,)
+            All above 0.
+        max_jobs, min_items : int
+        """
+        return self.sizes(len(seconds), max_jobs, min_items)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -35,13 +59,17 @@ class DistributeBackend(Backend):
 
 
 class LoadBalancingBackend(Backend):
-    """Many chunks, large ones first: max_jobs workers take the next when they are done with one.
+    """Many chunks, large ones first: workers take the next when they are done with one.
 
-    Each round hands out half of what is left, evenly: "factoring", Hummel, Schonberg and Flynn (1992).
+    Each round hands out half of what is left, evenly: "factoring", Hummel, Schonberg and Flynn (1992). Half of the
+    items, as long as nothing is known of them; half of the time, where an earlier run, or `cost`, tells how long they
+    take. When hardly any chunk is left that could be claimed, workers with slow items give back half of theirs.
 
     >>> LoadBalancingBackend().sizes(20, max_jobs=2, min_items=1)
     [5, 5, 3, 3, 1, 1, 1, 1]
     """
+
+    balances: ClassVar[bool] = True
 
     def sizes(self, n_items: int, max_jobs: int, min_items: int) -> list[int]:
         """Return sizes that shrink to min_items."""
@@ -53,4 +81,26 @@ class LoadBalancingBackend(Backend):
                 if left:
                     sizes.append(min(size, left))
                     left -= sizes[-1]
+        return sizes
+
+    def sizes_by_seconds(self, seconds: npt.NDArray[Any], max_jobs: int, min_items: int) -> list[int]:
+        """Return sizes of chunks that take ever shorter, down to single items.
+
+        >>> LoadBalancingBackend().sizes_by_seconds(np.array([8.0, 4.0, 1.0, 1.0, 1.0, 1.0]), max_jobs=2, min_items=1)
+        [1, 1, 1, 1, 1, 1]
+        """
+        if not len(seconds):
+            return []
+        ends = np.cumsum(np.maximum(seconds, seconds.mean() / 1000))  # or no end of them would be one chunk
+        sizes: list[int] = []
+        first, before = 0, 0.0
+        while first < len(ends):
+            share = (ends[-1] - before) / (2 * max_jobs)
+            for _ in range(max_jobs):
+                if first < len(ends):
+                    most = before + min(share, (ends[-1] - before) / max_jobs)
+                    stop = int(np.searchsorted(ends, most, side="right"))
+                    stop = min(max(stop, first + min_items), len(ends))
+                    sizes.append(stop - first)
+                    first, before = stop, float(ends[stop - 1])
         return sizes

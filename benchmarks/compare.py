@@ -34,6 +34,11 @@ def execute(x):
     return {{'y': x * x}}
 """
 
+BALANCED = """
+from psyrun import LoadBalancingBackend
+backend = LoadBalancingBackend()
+"""
+
 GRID = """
 import numpy as np
 from psyrun import Param, Multiprocessing
@@ -81,8 +86,8 @@ class Pair:
         Commands; one word names a case of cases.py, which measures itself.
     goal : str
         As a ratio (``1.5 x``), in seconds or in megabytes.
-    fresh : str
-        The task whose work directory is removed before each run of ours.
+    fresh : bool
+        Whether the work directory of the task is removed before each run.
     before : tuple of list of str
         Commands that prepare the pair, once.
     """
@@ -91,7 +96,7 @@ class Pair:
     ours: list[str]
     other: list[str]
     goal: str
-    fresh: str = ""
+    fresh: bool = False
     before: tuple[list[str], ...] = ()
 
 
@@ -112,12 +117,14 @@ def _pairs() -> dict[str, Pair]:
     parts, results = ["make_parts"], ["make_results"]
     grown = [PSY_DOIT, "grown"], ["touch", "grown"]
     grid90, grid100 = [PSY_DOIT, "grid90"], [PSY_DOIT, "grid100"]
+    balanced = [PSY_DOIT, "balanced"]
     pairs = {
-        "one": Pair("one item", [PSY_DOIT, "one"], _futures(1), "0.25 s", "one"),
-        "1e5": Pair("1e5 trivial items, 2 workers", [PSY_DOIT, "e5"], _futures(10**5), "1.5 x", "e5"),
-        "1e6": Pair("1e6 trivial items, 2 workers", [PSY_DOIT, "e6"], _futures(10**6), "1.2 x", "e6"),
-        "1e7": Pair("1e7 trivial items, 2 workers", [PSY_DOIT, "e7"], _futures(10**7), "300 MB above", "e7"),
-        "chunks": Pair("1000 chunks against 1", [PSY_DOIT, "chunks"], [PSY_DOIT, "few"], "2 ms a chunk", "chunks"),
+        "one": Pair("one item", [PSY_DOIT, "one"], _futures(1), "0.25 s", True),
+        "1e5": Pair("1e5 trivial items, 2 workers", [PSY_DOIT, "e5"], _futures(10**5), "1.5 x", True),
+        "1e6": Pair("1e6 trivial items, 2 workers", [PSY_DOIT, "e6"], _futures(10**6), "1.2 x", True),
+        "1e7": Pair("1e7 trivial items, 2 workers", [PSY_DOIT, "e7"], _futures(10**7), "300 MB above", True),
+        "chunks": Pair("1000 chunks against 1", [PSY_DOIT, "chunks"], [PSY_DOIT, "few"], "2 ms a chunk", True),
+        "balanced": Pair("1e6, LoadBalancingBackend; fixed", balanced, [PSY_DOIT, "e6"], "1.25 x", True),
         "list": Pair("list, import click", [PSY_DOIT, "list"], click, "1.2 x"),
         "help": Pair("--help, import click", [PSY_DOIT, "--help"], click, "1.2 x"),
         "status90": Pair("status of 1e6, 90 %", [PSY_DOIT, "status", "grid90"], numpy, "0.15 s", before=(grid90,)),
@@ -149,20 +156,21 @@ def _write_tasks(root: Path) -> None:
     sizes = (("one", 1, 100), ("e5", 10**5, 100), ("e6", 10**6, 100), ("e7", 10**7, 100))
     for name, n, max_jobs in (*sizes, ("chunks", 1000, 1000), ("few", 1000, 1)):
         (tasks / f"task_{name}.py").write_text(TRIVIAL.format(n=n, max_jobs=max_jobs))
+    (tasks / "task_balanced.py").write_text(TRIVIAL.format(n=10**6, max_jobs=100) + BALANCED)
     for good in (90, 100):
         (tasks / f"task_grid{good}.py").write_text(GRID.format(good=good))
     (tasks / "task_grown.py").write_text(GROWN)
     (root / "futures.py").write_text(FUTURES)
 
 
-def _measured(command: list[str], root: Path, fresh: str = "") -> Measured:
+def _measured(command: list[str], root: Path, fresh: bool = False) -> Measured:
     """Run a command to its end."""
     if len(command) == 1:
         done = subprocess.run([PYTHON, CASES, command[0], str(root)], check=True, capture_output=True, text=True)
         told = json.loads(done.stdout or "{}")
         return Measured(told.get("seconds", 0.0), told.get("peak", 0.0))
-    for name in [fresh, "few"] if fresh else []:
-        shutil.rmtree(root / "psy-work" / name, ignore_errors=True)
+    if fresh:  # of what is not psyrun's there is none
+        shutil.rmtree(root / "psy-work" / command[-1], ignore_errors=True)
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -29,6 +29,7 @@ UNEVEN_TASK = """
 
     pspace = Param(x=range({n}))
     max_jobs = {chunks}
+    {backend}
 
     def execute(x):
         fd = os.open("starts", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -37,6 +38,16 @@ UNEVEN_TASK = """
         time.sleep(0.005 + 0.025 * (x * 37 % 100) / 100)
         return {{"y": x * x}}
 """
+
+
+SHARED_CHUNKS = """
+import psyrun
+class TwoChunks(psyrun.LoadBalancingBackend):
+    def sizes(self, n_items, max_jobs, min_items):
+        return [n_items // 2, n_items - n_items // 2]
+backend = TwoChunks()
+"""
+"""Of which all workers but two live by what those share."""
 
 
 class Storm:
@@ -53,6 +64,8 @@ class Storm:
         Kills after which it is over; earlier if the plan is done.
     naps : bool
         Whether processes are stopped, too, for longer than the time to live.
+    shares : bool
+        Whether there are but two chunks, which the workers share.
 
     Attributes
     ----------
@@ -61,8 +74,9 @@ class Storm:
     kills, stops : int
     """
 
-    def __init__(self, project: Project, seed: int, n: int, most: int, naps: bool = True):
+    def __init__(self, project: Project, seed: int, n: int, most: int, naps: bool = True, shares: bool = False):
         self._project = project
+        self._backend = SHARED_CHUNKS.strip() if shares else ""
         self._dice = random.Random(seed)
         self._n, self._most, self._naps = n, most, naps
         # Without naps nobody is to be taken for dead who is only slow; who was killed on this machine is known to be.
@@ -111,7 +125,7 @@ class Storm:
         return [item for item, count in rows.items() if count > 1]
 
     def _make_plan(self) -> None:
-        self._project.task("t", UNEVEN_TASK, n=self._n, chunks=-(-self._n // CHUNK))
+        self._project.task("t", UNEVEN_TASK, n=self._n, chunks=-(-self._n // CHUNK), backend=self._backend)
         command = self._project.start("t", **self._settings)
         while not self._plan.exists():
             assert command.poll() is None, "no plan was made"

@@ -16,15 +16,15 @@ SOURCE = Path(psyrun.__file__).parent
 
 # Each imports only what stands before it.
 ORDER = [
-    *("errors", "interrupts", "shell", "files", "units", "owners", "arrays", "keys", "columns", "streams"),
+    *("errors", "interrupts", "shell", "files", "units", "eta", "owners", "arrays", "keys", "columns", "streams"),
     *("axes", "pspace", "designs", "quantiles", "sampling", "exact", "conditions", "select", "store"),
-    *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "taskfiles"),
+    *("mapper", "seeding", "retries", "backend", "scheduler", "digest", "draws", "options", "slips", "taskfiles"),
     *("workdir", "claims", "terms", "cells", "parts", "scan", "tasks", "plan", "orders", "record", "gather", "collect"),
     *("expected", "dealing"),
-    *("submissions", "jobs", "nodes"),
+    *("submissions", "queues", "jobs", "jobreport", "nodes"),
     *("provenance", "processes", "recorder", "child", "memory", "postmortem", "logbook", "durability", "holdings"),
     *("ownparts", "streak", "watch", "supervisor"),
-    *("local", "progress", "state", "activity", "waiting", "results", "status", "tally", "live"),
+    *("local", "progress", "state", "workers", "activity", "waiting", "results", "status", "tally", "live"),
     *("machine", "probes", "jobprobe", "jobfindings", "doctor"),
     *("selection", "retire", "foreign", "adopt", "forecast", "costs", "advise", "questions"),
     *("work", "run", "queued", "runs", "guest", "growing", "jobcheck", "lastworker", "jobwork", "worker", "steps"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,30 @@ def test_the_number_of_chunks_grows_with_the_logarithm_of_the_items(n_items: int
     """A chunk is a file: a million items must not be a million files."""
     sizes = LoadBalancingBackend().sizes(n_items, max_jobs, 1)
     assert len(sizes) <= 2 * max_jobs * (n_items.bit_length() + 1)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), max_size=300), st.integers(1, 20), st.integers(1, 9))
+def test_where_times_are_known_chunks_take_ever_shorter(times: list[float], max_jobs: int, min_items: int) -> None:
+    """No chunk but a single item, or the fewest that are allowed, takes more than a fair share of the rest."""
+    seconds = np.maximum(times, np.mean(times) / 1000 if times else 0)
+    sizes = LoadBalancingBackend().sizes_by_seconds(seconds, max_jobs, min_items)
+    assert sum(sizes) == len(times)
+    assert all(size >= min_items for size in sizes[:-1])
+    first = 0
+    for size in sizes:
+        took, rest = seconds[first : first + size].sum(), seconds[first:].sum()
+        assert size <= min_items or took <= rest / max_jobs * 1.001
+        first += size
+
+
+def test_a_million_items_of_known_times_are_not_a_million_chunks() -> None:
+    """Nor one chunk, where most take no time at all."""
+    seconds = np.sort(np.random.default_rng(1).lognormal(0, 3, 10**6))[::-1]
+    assert len(LoadBalancingBackend().sizes_by_seconds(seconds, 8, 1)) < 8 * 40
+    seconds[10:] = 1e-9
+    sizes = LoadBalancingBackend().sizes_by_seconds(seconds, 8, 1)
+    assert sizes[:10] == [1] * 10
+    assert 16 < len(sizes) < 8 * 60
 
 
 def test_the_numbers_of_the_tutorial() -> None:

@@ -30,7 +30,7 @@ A, B = "a" * 16, "b" * 16
 RANGES = st.tuples(st.integers(0, 10**12), st.integers(0, 10**6)).map(lambda r: (r[0], r[0] + r[1]))
 WORKERS = st.just("") | st.text("0123456789abcdef", min_size=16, max_size=16)
 TOKENS = st.builds(lambda r, epoch, worker: Token(r[0], r[1], epoch, worker), RANGES, st.integers(0, 10**6), WORKERS)
-STEPS = st.sampled_from(["claim", "finish", "back", "take", "withdraw"])
+STEPS = st.sampled_from(["claim", "finish", "back", "take", "share", "withdraw"])
 
 
 @pytest.fixture
@@ -146,13 +146,13 @@ class LosesReplies:
     """Renames that happen, and are reported as failed, as NFS does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
-        rename = Path.rename
+        rename = os.rename
 
-        def lossy(path: Path, target: Path) -> Path:
-            rename(path, target)
+        def lossy(source: str, target: str) -> None:
+            rename(source, target)
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(Path, "rename", lossy)
+        monkeypatch.setattr(os, "rename", lossy)
 
 
 def test_a_rename_whose_reply_was_lost_counts(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +176,10 @@ def test_a_rename_whose_reply_was_lost_counts(plan: Path, monkeypatch: pytest.Mo
 def fail_renames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Have all renames fail, and none happen."""
 
-    def failing(path: Path, target: Path) -> Path:
+    def failing(source: str, target: str) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(os, "rename", failing)
 
 
 def test_a_rename_whose_source_is_gone_does_not_count(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +200,10 @@ def test_a_rename_that_the_system_refused_is_no_takeover(plan: Path, monkeypatch
     held = mine.claim(mine.tokens(OPEN)[0])
     assert held is not None
 
-    def failing(path: Path, target: Path) -> Path:
+    def failing(source: str, target: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(OSError, match="No space"):
         mine.claim(mine.tokens(OPEN)[0])
     with pytest.raises(OSError, match="No space"):
@@ -219,10 +219,10 @@ def test_an_error_about_a_token_that_another_took_fences(plan: Path, monkeypatch
     assert held is not None
     Claims(plan, B).take_over(held)
 
-    def stale(path: Path, target: Path) -> Path:
+    def stale(source: str, target: str) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(Path, "rename", stale)
+    monkeypatch.setattr(os, "rename", stale)
     assert mine.claim(Token(0, 4)) is None
     with pytest.raises(FencedError):
         mine.finish(held)
@@ -290,6 +290,43 @@ def test_handing_back_raises_the_epoch(plan: Path) -> None:
     assert names(plan)[HELD] == [f"0-4.1.{A}"]
 
 
+def test_sharing_opens_the_end_of_a_token(plan: Path) -> None:
+    """Of the same epoch: nobody began those positions."""
+    mine, other = Claims(plan, "a" * 16), Claims(plan, "b" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    kept = mine.share(token, token.last)
+    assert (kept.first, kept.last, kept.epoch) == (token.first, token.last - 1, 0)
+    assert kept in other.tokens(HELD)
+    rest = Token(token.last, token.last)
+    assert rest in other.tokens(OPEN)
+    assert other.claim(rest) is not None
+    mine.finish(kept)
+
+
+def test_who_was_taken_over_cannot_share(plan: Path) -> None:
+    """And leaves nothing open that the new owner has."""
+    mine, other = Claims(plan, "a" * 16), Claims(plan, "b" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    left = mine.tokens(OPEN)
+    assert other.take_over(token) is not None
+    with pytest.raises(FencedError, match="taken over"):
+        mine.share(token, token.last)
+    assert mine.tokens(OPEN) == left
+
+
+def test_what_cannot_be_opened_is_kept(plan: Path) -> None:
+    """Such as where a newer plan took the open tokens away."""
+    mine = Claims(plan, "a" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    mine.withdraw()
+    with pytest.raises(FileNotFoundError):
+        mine.share(token, token.last)
+    assert mine.tokens(HELD) == [token]
+
+
 def test_withdrawing_takes_all_open_tokens_away(plan: Path) -> None:
     """What is held goes on, and handing back opens nothing."""
     mine = Claims(plan, A)
@@ -316,15 +353,15 @@ def test_handing_back_while_the_plan_is_withdrawn_leaves_nothing_held(
     mine = Claims(plan, A)
     held = mine.claim(Token(0, 4))
     assert held is not None
-    rename = Path.rename
+    rename = os.rename
     withdrawing: list[Callable[[], None]] = [Claims(plan).withdraw]
 
-    def late(path: Path, target: Path) -> Path:
+    def late(source: str, target: str) -> None:
         if withdrawing:
             withdrawing.pop()()
-        return rename(path, target)
+        rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", late)
+    monkeypatch.setattr(os, "rename", late)
     mine.hand_back(held)
     assert names(plan) == {WITHDRAWN: ["0-4.1", "10-10.0", "5-9.0"], HELD: [], DONE: []}
 
@@ -518,7 +555,10 @@ def test_no_position_is_ever_lost_or_held_twice(steps: list[tuple[str, int]]) ->
             elif mine[i]:
                 token = mine[i].pop(0)
                 holds = token in worker.tokens(HELD)
-                if step == "back":
+                if step == "share":
+                    if holds and len(token) > 1 and (plan / OPEN).is_dir():
+                        mine[i].append(worker.share(token, token.last))
+                elif step == "back":
                     worker.hand_back(token)
                 elif holds:
                     worker.finish(token)
@@ -526,4 +566,4 @@ def test_no_position_is_ever_lost_or_held_twice(steps: list[tuple[str, int]]) ->
                     with pytest.raises(FencedError):
                         worker.finish(token)
             found = [t for state in (OPEN, HELD, DONE, WITHDRAWN) for t in worker.tokens(state)]
-            assert sorted(t.first for t in found) == [0, 5]
+            assert sorted(position for t in found for position in range(t.first, t.last + 1)) == list(range(10))

@@ -25,7 +25,8 @@ from psyrun import (
     Sqsub,
 )
 from psyrun.errors import TaskError
-from psyrun.options import OPTIONS, one_slip, resolved, slip, template
+from psyrun.options import OPTIONS, resolved, template
+from psyrun.slips import one_slip, slip
 
 REQUIRED: dict[str, Any] = {"pspace": Param(x=[1]), "execute": lambda x: {}}
 

@@ -527,7 +527,7 @@ def test_a_preview_is_what_is_submitted(fake: Fake) -> None:
 def test_as_psyrun_0_8_had_it() -> None:
     """With or without the directory that it took; making one does nothing."""
     assert repr(psyrun.Slurm()) == "Slurm()"
-    assert repr(psyrun.Slurm("/nowhere/x")) == "Slurm('/nowhere/x')"
+    assert repr(psyrun.Slurm("/nowhere/x")) == "Slurm(workdir='/nowhere/x')"
     assert not Slurm.local
 
 

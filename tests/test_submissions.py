@@ -15,8 +15,10 @@ import pytest
 
 from psyrun.claims import Process
 from psyrun.errors import TemporaryError
-from psyrun.jobs import JobObserver, Jobs, job_report, jobs_of, made, recipe_of
+from psyrun.jobreport import job_report
+from psyrun.jobs import JobObserver, Jobs, jobs_of
 from psyrun.plan import Plan
+from psyrun.queues import made, recipe_of
 from psyrun.scheduler import Job, JobId, JobState, JobStatus, Queue, QueueError, Sqsub, SubmitError
 from psyrun.scheduler.base import Scheduler
 from psyrun.submissions import Submission, next_number, read_submission, read_submissions
@@ -81,7 +83,7 @@ def queue() -> Fake:
 def submission(tmp_path: Path) -> Submission:
     words = ("/usr/bin/python3", "-m", "it's a \u00e9\udcff 'word'")
     job = Job("psy-t", "psy:abcd-0", words, tmp_path, tmp_path / "log", 3, {"timelimit": 600, "memory": 100}, ("a b",))
-    return Submission("0001", "abcd", 0, "command", job, 0, 9, 1, 5, 10, {"class": "x:Y", "arguments": {}})
+    return Submission("0001", "abcd", 0, "command", job, 0, 9, 1, 5, 10, recipe_of(Fake()))
 
 
 class TestNotes:
@@ -275,7 +277,7 @@ class TestJobs:
         replace(submission, scheduler=recipe_of(Sqsub("files"))).begin(workdir)
         found = jobs_of(Local(), workdir)
         assert found is not None
-        assert isinstance(found.queue, Sqsub)
+        assert isinstance(found.queues.of(read_submissions(workdir)[0]), Sqsub)
 
 
 class TestObserver:

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from project import PSY_DOIT, Project, descendants, until
-from psyrun.activity import Activity, Lookout, Worker
+from psyrun.activity import Activity, Lookout
 from psyrun.claims import Beat, Claims, Process
 from psyrun.files import json_checksum
 from psyrun.state import look
 from psyrun.tasks import load_task
 from psyrun.waiting import Quiet, verdict
 from psyrun.workdir import Workdir
+from psyrun.workers import Worker
 
 FAILING = """
     from psyrun import Param

@@ -11,24 +11,25 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from project import PSY_DOIT, Project, until
 from psyrun import scan
-from psyrun.activity import Activity, Lookout, Worker
+from psyrun.activity import Activity, Lookout
 from psyrun.claims import Process
-from psyrun.live import Changes, Rate, View, page
+from psyrun.eta import Left
+from psyrun.live import Changes, View, page
 from psyrun.parts import Failure, Writer
 from psyrun.state import look
 from psyrun.tally import Tally
 from psyrun.tasks import load_task
+from psyrun.workers import Worker
 
 TASK = """
     from psyrun import Param
@@ -74,82 +75,69 @@ def watching(project: Project) -> Iterator[Callable[..., subprocess.Popen[str]]]
 # Text
 
 GOLDEN = """\
-task     items   done  failed  running  missing  a minute          left
-channel  40000  12000       1        8    27991     1,200  23.3 minutes
+task     items   done  failed  running  missing  a minute                left
+channel  40000  12000       1        8    27991     1,200  23 minutes (20-27)
 t            6      5       1        0        0
 u            3      0       0        0        3
 
 channel:
   worker 01234567 on here, process 12: items 12001-12008
+  straggler: item 7 for 40 minutes on n3 (job 12_4): 19 of 20 others took at most 3 minutes
+  to end such items: timeout = '9m' in task_channel.py
   last failure: ValueError at task_channel.py:7: bad, item 7
 
 t:
   last failure: Crash (SIGKILL), item 2"""
 
 
+STRAGGLER = {
+    "item": 7,
+    "seconds": 2400.0,
+    "usual_seconds": 180.0,
+    "host": "n3",
+    "worker": "0123456789abcdef",
+    "job": "12_4",
+    "remedy": "timeout = '9m' in task_channel.py",
+}
+
+
 def test_the_table() -> None:
-    """Numbers to the right, rates and times only where somebody is at work, details below."""
+    """Numbers to the right, rates and times only where they are known, details below."""
     at_work = ["worker 01234567 on here, process 12: items 12001-12008"]
     failure = "ValueError at task_channel.py:7: bad, item 7"
     views = [
-        View("channel", 40000, 12000, 1, 8, 27991, 1200.0, at_work, failure),
-        View("t", 6, 5, 1, 0, 0, 60.0, failure="Crash (SIGKILL), item 2"),
+        View("channel", 40000, 12000, 1, 8, 27991, 1200.0, Left(1399, 1201, 1610), at_work, [STRAGGLER], failure),
+        View("t", 6, 5, 1, 0, 0, failure="Crash (SIGKILL), item 2"),
         View("u", 3, 0, 0, 0, 3),
     ]
     assert page(views) == GOLDEN
 
 
-def test_many_workers_do_not_fill_the_screen() -> None:
-    """The first are shown, the others counted."""
-    text = page([View("t", 9, 0, 0, 9, 0, None, [f"worker {i}" for i in range(30)])])
-    assert text.splitlines()[-1] == "  and 10 more workers"
-
-
 def test_lines_for_a_log_come_when_something_changed_and_less_and_less_often() -> None:
-    """A new failure has a line of its own; in the end nothing is left out."""
+    """A new failure or straggler has a line of its own; in the end nothing is left out."""
     changes = Changes()
-    first = View("t", 4, 1, 0, 2, 1, 120.0, ["worker"])
-    assert changes.lines([first], 0.0) == ["t: 1 of 4 items done, 2 running, 1 missing, 120 a minute, 1.5 s left"]
-    assert changes.lines([View("t", 4, 1, 0, 2, 1, 60.0, ["worker"])], 5.0) == []
-    failed = View("t", 4, 1, 1, 2, 0, None, ["worker"], "KeyError, item 1")
-    assert changes.lines([failed], 5.0) == [
+    left = Left(1.5, 1, 3)
+    first = View("t", 4, 1, 0, 2, 1, 120.0, left, ["worker"])
+    line = "t: 1 of 4 items done, 2 running, 1 missing, 120 a minute, about 1.5 s left (1 to 3)"
+    assert changes.lines([first], 0.0) == [line]
+    assert changes.lines([View("t", 4, 1, 0, 2, 1, 60.0, left, ["worker"])], 5.0) == []
+    slow = replace(first, stragglers=[STRAGGLER])
+    told = "t: straggler: item 7 for 40 minutes on n3 (job 12_4): 19 of 20 others took at most 3 minutes"
+    assert changes.lines([slow], 5.0) == [line, told]
+    slow = replace(first, stragglers=[{**STRAGGLER, "seconds": 2500.0}])
+    assert changes.lines([slow], 6.0, at_once=True) == []
+    failed = View("t", 4, 1, 1, 2, 0, failure="KeyError, item 1")
+    assert changes.lines([failed], 8.0) == [
         "t: 1 of 4 items done, 1 failed, 2 running",
         "t: last failure: KeyError, item 1",
     ]
-    done = View("t", 4, 3, 1, 0, 0, None, [], "KeyError, item 1")
-    assert changes.lines([done], 5.5) == []
-    assert changes.lines([done], 5.5, at_once=True) == ["t: 3 of 4 items done, 1 failed"]
-    told = 0
+    done = View("t", 4, 3, 1, 0, 0, failure="KeyError, item 1")
+    assert changes.lines([done], 8.5) == []
+    assert changes.lines([done], 8.5, at_once=True) == ["t: 3 of 4 items done, 1 failed"]
+    n_told = 0
     for second in range(1000):
-        told += len(changes.lines([View("t", 2000, second, 0, 0, 2000 - second)], 10.0 + second))
-    assert 30 < told < 100
-
-
-@given(st.integers(1, 50), st.integers(1, 100))
-def test_the_rate_is_that_of_the_last_minutes(fast: int, slow: int) -> None:
-    """What was faster before is forgotten."""
-    rate = Rate()
-    n = 0
-    for second in range(100):
-        rate.take(float(second), n)
-        n += fast
-    for second in range(100, 1000):
-        rate.take(float(second), n)
-        n += slow
-    assert rate.per_minute() == pytest.approx(60 * slow)
-
-
-def test_before_anything_was_seen_durations_tell() -> None:
-    """Two at a time of half a second each are 240 a minute; without these nothing is known."""
-    rate = Rate()
-    assert rate.per_minute() is None
-    rate.take(0.0, 7)
-    assert rate.per_minute(0.5, 2) == 240
-    assert rate.per_minute(0.5, 0) is None
-    rate.take(1.0, 9)
-    assert rate.per_minute(0.5, 2) == 240
-    rate.take(10.0, 17)
-    assert rate.per_minute(0.5, 2) == 60
+        n_told += len(changes.lines([View("t", 2000, second, 0, 0, 2000 - second)], 10.0 + second))
+    assert 30 < n_told < 100
 
 
 # Counting

@@ -15,23 +15,9 @@ from psyrun.jobs import Jobs, observer_of, shown_ids
 from psyrun.plan import Plan
 from psyrun.state import Held, held_tokens
 from psyrun.workdir import Workdir
+from psyrun.workers import Worker
 
 _WORKER = re.compile(r"[0-9a-f]{16}")
-
-
-@dataclass(frozen=True)
-class Worker:
-    """A worker that may be alive, and the tokens in its hands; host and process are None if it does not tell."""
-
-    id: str
-    host: str | None = None
-    pid: int | None = None
-    held: tuple[Held, ...] = ()
-
-    @property
-    def where(self) -> str:
-        """Where it runs."""
-        return f"on {self.host}, process {self.pid}" if self.host else "on a host that is not known"
 
 
 @dataclass(frozen=True)
@@ -133,11 +119,7 @@ class Lookout:
         for worker in beating(self.workdir) if is_open else ():
             if worker not in held and not self.observer.dead(worker):
                 held[worker] = []
-        found = []
-        for worker, pairs in sorted(held.items()):
-            beat = self.observer.read(worker)
-            found.append(Worker(worker, beat.get("host"), beat.get("pid"), tuple(pairs)))
-        return found
+        return [Worker.read(self.observer, worker, pairs) for worker, pairs in sorted(held.items())]
 
     def _planner(self, newest: str | None, sizes: dict[str, int]) -> Process | None:
         if newest is None:

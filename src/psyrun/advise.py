@@ -12,6 +12,7 @@ import numpy as np
 from psyrun.costs import Measured, measured
 from psyrun.errors import TaskError
 from psyrun.retries import class_of
+from psyrun.scheduler import queues_of
 from psyrun.scheduler.resources import n_rungs, resolved
 from psyrun.state import State
 from psyrun.taskfiles import SCHEMA_VERSION
@@ -194,6 +195,9 @@ class Advice:
         args, functions = self.scheduler_args()
         items = f"{self.size} items" if self.size > 1 else "1 item"
         lines = [f"  for jobs of {items}, in {self.task.path.name}:", f"    scheduler_args = {args!r}"]
+        for queue in queues_of(self.task.scheduler):
+            if kept := [name for name in (*args, *functions) if name in queue.own]:
+                lines.append(f"  {queue!r} asks for its own {' and '.join(kept)}, whatever stands there")
         if functions:
             lines.append(f"  and beside, as they are now, the functions: {', '.join(functions)}")
         if len(self.memory) > 1:
@@ -263,11 +267,13 @@ def _any_short(state: State) -> bool:
 
 def _had(task: Task) -> int:
     """Return the most MiB that the task's jobs ask for; 0 if that cannot be told."""
-    args = {name: value for name, value in task.options["scheduler_args"].items() if name in _OF_MEMORY}
-    with suppress(TaskError):  # where nothing is submitted, nobody looked at them
-        asked = resolved(args, task.name, n_rungs(args) - 1)
-        return int(asked.get("memory") or asked.get("memory_per_cpu", 0) * asked.get("n_cpus", 1))
-    return 0
+    given, most = task.options["scheduler_args"], 0
+    for whole in [queue.asks(given) for queue in queues_of(task.scheduler)] or [given]:
+        args = {name: value for name, value in whole.items() if name in _OF_MEMORY}
+        with suppress(TaskError):  # where nothing is submitted, nobody looked at them
+            asked = resolved(args, task.name, n_rungs(args) - 1)
+            most = max(most, int(asked.get("memory") or asked.get("memory_per_cpu", 0) * asked.get("n_cpus", 1)))
+    return most
 
 
 def _has_function(value: Any) -> bool:

@@ -1,13 +1,15 @@
-"""How long items are expected to take: what the task says, or what the record tells."""
+"""How long items are expected to take: what the task says, or what the record tells of them or of others like them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from psyrun.arrays import Array
 from psyrun.collect import shown_assignment
 from psyrun.errors import TaskError, text_of
 from psyrun.plan import Indices, Mask
@@ -16,6 +18,11 @@ from psyrun.scan import Part, opened
 from psyrun.tasks import Task
 
 Seconds = npt.NDArray[np.float64]
+
+_ENOUGH = 10
+_MOST = 10_000
+"""Items that it takes at least, and at most, to tell from them how long others may take."""
+_ROUNDS = 3
 
 
 def expected_seconds(task: Task, lookup: Lookup, todo: Mask) -> Seconds | None:
@@ -44,7 +51,13 @@ def expected_seconds(task: Task, lookup: Lookup, todo: Mask) -> Seconds | None:
     parts = [part for part in read_parts(task.workdir) if part.batches or part.failures]
     if not parts:
         return None
-    return _recorded(parts, task.pspace.digest, len(task.pspace), lookup)
+    seconds = _recorded(parts, task.pspace.digest, len(task.pspace), lookup)
+    known, wanted = np.flatnonzero(seconds > 0), np.flatnonzero(todo & np.isnan(seconds))
+    if len(known) >= _ENOUGH and len(wanted):
+        some = known[:: -(-len(known) // _MOST)]
+        columns = task.pspace.columns_at
+        seconds[wanted] = guessed(columns(some), seconds[some], columns(wanted))
+    return seconds
 
 
 def _told(task: Task, todo: Mask) -> Seconds:
@@ -103,3 +116,55 @@ def _take(seconds: Seconds, began: Seconds, items: Indices, starts: npt.NDArray[
     newer[newer] = starts[newer] >= began[items[newer]]
     began[items[newer]] = starts[newer]  # of several of one item the last stays
     seconds[items[newer]] = took[newer]
+
+
+def guessed(known: Mapping[str, Array], seconds: Seconds, wanted: Mapping[str, Array]) -> Seconds:
+    """Return how long items may take, told from others.
+
+    The logarithm of a duration is taken for a sum with one term for each parameter, found by backfitting (Friedman and
+    Stuetzle 1981); terms of few items are drawn towards 0. Between two numbers a term goes straight, beyond them it
+    stays as it is. For the order of items that is enough.
+
+    Parameters
+    ----------
+    known, wanted : dict of str to array, shape (n,) and (m,)
+        Parameters of the items that ran, and of those that did not.
+    seconds : array, shape (n,)
+        What the former took; above 0.
+
+    Returns
+    -------
+    array, shape (m,)
+
+    Examples
+    --------
+    >>> n = np.array([1, 2, 3, 4])
+    >>> guessed({"n": np.repeat(n, 9)}, np.repeat([1.0, 10, 100, 1000], 9), {"n": np.array([1, 4, 9])}).round()
+    array([  1., 708., 708.])
+    """
+    logs = np.log(seconds)
+    rest = logs - logs.mean()
+    found = {name: np.unique(column, return_inverse=True) for name, column in known.items() if _can_be_sorted(column)}
+    effects = {name: np.zeros(len(values)) for name, (values, _) in found.items()}
+    for _ in range(_ROUNDS):
+        for name, (_, which) in found.items():
+            rest += effects[name][which]
+            effects[name] = np.bincount(which, rest) / (np.bincount(which) + 1)
+            rest -= effects[name][which]
+    terms = [_at(values, effects[name], wanted[name]) for name, (values, _) in found.items()]
+    total: Seconds = np.exp(logs.mean() + sum(terms, np.zeros(len(next(iter(wanted.values()))))))
+    return total
+
+
+def _can_be_sorted(column: Array) -> bool:
+    return column.ndim == 1 and column.dtype.kind in "biufU" and len(np.unique(column)) > 1
+
+
+def _at(values: Array, effect: Array, wanted: Array) -> Seconds:
+    """Return a term for values that may be others than those it is known for."""
+    if values.dtype.kind != "U":
+        between: Seconds = np.interp(wanted.astype(float), values.astype(float), effect)
+        return between
+    place = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
+    known: Seconds = np.where(values[place] == wanted, effect[place], 0.0)
+    return known

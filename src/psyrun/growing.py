@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from psyrun.activity import Lookout
+from psyrun.claims import HELD, OPEN
 from psyrun.errors import RefusedError
 from psyrun.guest import plan_to_join
 from psyrun.jobs import Jobs
@@ -10,7 +11,6 @@ from psyrun.orders import share
 from psyrun.plan import Plan
 from psyrun.queued import QueuedRun
 from psyrun.run import Choices
-from psyrun.scheduler import Queue
 from psyrun.state import look
 from psyrun.submissions import GROWN
 from psyrun.tasks import Task
@@ -32,30 +32,30 @@ def plan_under_way(task: Task, jobs: Jobs | None) -> Plan:
     return plan
 
 
-def grow(task: Task, queue: Queue, n: int) -> str:
-    """Give more jobs for the newest plan of a task to its queue; return what to tell.
+def grow(task: Task, n: int) -> str:
+    """Give more jobs for the newest plan of a task to its queues; return what to tell.
 
     Parameters
     ----------
     task : Task
-    queue : Queue
     n : int
-        How many; there are no more than find something to claim.
+        How many for each queue; there are no more than find something to claim.
 
     Raises
     ------
     RefusedError
         Nobody is at work on it, or nothing is left.
     QueueError
-        The queue gives no answer, so nothing is submitted.
+        No queue gives an answer, so nothing is submitted.
     """
-    run = QueuedRun(task, Choices(), queue, GROWN)
-    run.jobs.settle()
-    run.jobs.ask()
+    run = QueuedRun(task, Choices(), task.scheduler, GROWN)
     plan = plan_under_way(task, run.jobs)
-    share(plan)
-    run.add(plan, n)
-    if not run.submitted and not run.told:
+    claims = plan.claims()
+    n_left = sum(map(len, claims.tokens(OPEN))) + sum(len(token) - 1 for token in claims.tokens(HELD))  # one is in hand
+    if not n_left:
         wait = task.command("wait", task.name)
         raise RefusedError(f"{task.name}: nothing is left to claim, only to be finished by those at work: {wait}")
+    run.join(plan)
+    share(plan)
+    run.submit_more(min(n, n_left))
     return run.summary()

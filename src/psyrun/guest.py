@@ -15,7 +15,7 @@ from psyrun.orders import is_drained, share
 from psyrun.plan import Plan
 from psyrun.progress import progress
 from psyrun.questions import check_not_paused, check_python
-from psyrun.scheduler import Queue
+from psyrun.scheduler import queues_of
 from psyrun.state import State, look, lookup_of
 from psyrun.tasks import Task
 
@@ -92,7 +92,7 @@ class Guest:
     ):
         self.task = task
         self._worker = worker
-        n_jobs = 1 if isinstance(task.scheduler, Queue) else task.scheduler.n_workers()
+        n_jobs = 1 if queues_of(task.scheduler) else task.scheduler.n_workers()
         self._n_children = n_children or n_jobs * task.options["pool_size"]
         self._items = items
         self._seconds = seconds

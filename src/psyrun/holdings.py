@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -201,14 +202,32 @@ class Holdings:
         """Claim an open token, or take over that of a dead worker; return whether there was one."""
         if self._plan.balances and time.monotonic() > self._listed + _FRESH:
             self._candidates.clear()
-        for _ in range(2):
-            while self._candidates:
-                if self._hold(self._claims.claim(self._candidates.popleft())):
-                    self._empty_since = None
-                    return True
+        n_open, hurries = sys.maxsize, True
+        while not self._claim_listed(hurries):
             self._list()
+            if not self._candidates or not hurries:
+                break
+            # The list of a network file system may stay as it was: then each token of it is tried.
+            n_open, hurries = len(self._candidates), len(self._candidates) < n_open
+        else:
+            self._empty_since = None
+            return True
         others = self._others()
         return any(self._hold(self._claims.take_over(t)) for t in others if self._observer.dead(t.worker))
+
+    def _claim_listed(self, hurries: bool) -> bool:
+        """Claim a token of the list; return whether there was one.
+
+        Others claim in the same order. Who hurries steps over what they have by now, twice as many each time.
+        """
+        lost = 0
+        while self._candidates:
+            if self._hold(self._claims.claim(self._candidates.popleft())):
+                return True
+            for _ in range(min(lost, len(self._candidates)) if hurries else 0):
+                self._candidates.popleft()
+            lost = 2 * lost + 1
+        return False
 
     def _list(self) -> None:
         """Find out what is open."""

@@ -122,7 +122,7 @@ class JobCheck:
 
     def job(self) -> Job:
         """Return what is submitted: a job as the task's are, but for what it runs."""
-        job = QueuedRun(self._task, Choices(), self._queue).job(0, 1, "", "")
+        job = QueuedRun(self._task, Choices(), self._queue).job(self._queue, 0, 1, "", "")
         return replace(
             job,
             name="psy-doctor",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from importlib import import_module
-from typing import Any
 
 from psyrun.claims import Observer, ttl_seconds
-from psyrun.errors import TemporaryError
 from psyrun.plan import Plan
+from psyrun.queues import Queues, identity
 from psyrun.scheduler import JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
 from psyrun.submissions import Submission, is_noted_as_over, read_submissions
 from psyrun.workdir import Workdir
@@ -22,57 +20,45 @@ _MOST_WAIT = 120.0
 _GONE = JobStatus(JobState.GONE)
 
 
-def recipe_of(queue: Queue) -> dict[str, Any]:
-    """Return how to make a scheduler again, as JSON has it: its class, and its public attributes as arguments.
-
-    Beside stands which queue it speaks with.
-    """
-    arguments = {name: value for name, value in vars(queue).items() if not name.startswith("_")}
-    name = f"{type(queue).__module__}:{type(queue).__qualname__}"
-    return {"class": name, "arguments": arguments, "world": queue.world()}
-
-
-def made(recipe: Mapping[str, Any]) -> Queue:
-    """Return the scheduler of a recipe.
-
-    Raises
-    ------
-    TemporaryError
-        Its class cannot be imported here.
-    """
-    module, _, name = recipe["class"].partition(":")
-    try:
-        queue = getattr(import_module(module), name)(**recipe["arguments"])
-    except Exception as error:
-        raise TemporaryError(f"the scheduler {recipe['class']} cannot be made here ({error})") from error
-    if not isinstance(queue, Queue):
-        raise TemporaryError(f"{recipe['class']} is no scheduler that speaks with a queue")
-    return queue
-
-
 class Jobs:
-    """The jobs of one work directory, as the queue sees them.
+    """The jobs of one work directory, as their queues see them.
 
     Parameters
     ----------
-    queue : Queue
+    scheduler : Scheduler or None
+        As the task file has it now; the jobs may be in other queues.
     workdir : Workdir
     max_age : float
-        Seconds that an answer of the queue may be old.
+        Seconds that an answer of a queue may be old.
+    defined : callable, optional
+        See `Queues`.
     """
 
-    def __init__(self, queue: Queue, workdir: Workdir, max_age: float = 0.0):
-        self.queue = queue
+    def __init__(
+        self,
+        scheduler: Scheduler | None,
+        workdir: Workdir,
+        max_age: float = 0.0,
+        defined: Callable[[], Scheduler] | None = None,
+    ):
+        self.queues = Queues(scheduler, workdir, defined)
         self.workdir = workdir
         self._max_age = max_age
         self._asked: dict[JobId, JobStatus] = {}
-        self._known: frozenset[JobId] = frozenset()
         self.submissions: list[Submission] = []
-        self.trouble = ""
+        self._silence: dict[str, str] = {}
+        self._unsettled: dict[str, str] = {}
         self._next = 0.0
 
+    @property
+    def trouble(self) -> str:
+        """Why queues gave no answer; '' if all did that were asked."""
+        return "; ".join(dict.fromkeys(self._silence.values()))
+
     def ask(self, fresh: bool = False) -> None:
-        """Read what was submitted, and ask the queue once about all of it.
+        """Read what was submitted, and ask each queue once about all that it has.
+
+        Where one gives no answer, nothing is known of its jobs, see `silent`.
 
         Parameters
         ----------
@@ -82,19 +68,20 @@ class Jobs:
         Raises
         ------
         QueueError
-            It gives no answer: nothing is known, and `alive` is what it was.
+            None gives an answer.
         """
-        submissions = read_submissions(self.workdir)
-        ids = [job for submission in submissions if not self.elsewhere(submission) for job in submission.ids or ()]
+        self.submissions = read_submissions(self.workdir)
+        mine = [submission for submission in self.submissions if submission.ids]
         # An answer from before jobs were submitted does not list them, and would have them gone.
-        age = min([0.0 if fresh else self._max_age, *(s.answered_ago(self.workdir) for s in submissions if s.ids)])
-        try:
-            asked = self.queue.poll(ids, age) if ids else {}
-        except QueueError as error:
-            self.trouble = str(error)
-            raise
-        self.trouble = ""
-        self.submissions, self._asked, self._known = submissions, asked, frozenset(ids)
+        age = min([0.0 if fresh else self._max_age, *(s.answered_ago(self.workdir) for s in mine)])
+        self._asked = {}
+
+        def poll(queue: Queue, ids: list[JobId]) -> None:
+            self._asked |= dict.fromkeys(ids, _GONE) | queue.poll(ids, age)
+
+        self._silence = self.queues.each(mine, poll)
+        if self._silence and not self._asked:
+            raise QueueError(self.trouble)
 
     def has_more(self) -> bool:
         """Whether something was submitted since the queue was asked."""
@@ -102,9 +89,26 @@ class Jobs:
         return any(known.get(s.name) != s.ids for s in read_submissions(self.workdir))
 
     def elsewhere(self, submission: Submission) -> str:
-        """Return the name of another cluster that has the jobs of a submission; '' if this one has."""
-        theirs, ours = str(submission.scheduler.get("world", "")), self.queue.world()
-        return theirs if theirs and ours and theirs != ours else ""
+        """Return the name of another cluster that has the jobs of a submission; '' if there is none."""
+        return self.queues.elsewhere(submission)
+
+    def is_silent(self, submission: Submission) -> bool:
+        """Whether the queue of a submission gave no answer."""
+        return submission.name in self._silence
+
+    def silent(self, queue: Queue) -> str:
+        """Return why it is not known which jobs a queue has, as far as it was asked; '' if it is known."""
+        why = self._silence | self._unsettled
+        found = (why[s.name] for s in self.submissions if s.name in why and self.queues.reaches(queue, s))
+        return next(found, "")
+
+    def are_several(self) -> bool:
+        """Whether jobs are, or are to be, in more than one queue."""
+        return len(self.queues.given) > 1 or len({identity(s.scheduler) for s in self.submissions}) > 1
+
+    def is_unsettled(self, plan: str) -> bool:
+        """Whether jobs of a plan may be in a queue that nobody noted, and that could not be asked."""
+        return any(s.plan == plan and s.name in self._unsettled for s in self.submissions)
 
     def look(self) -> None:
         """Do the same where an answer is only to be shown: trouble is kept, and what was heard counts for a while."""
@@ -114,11 +118,8 @@ class Jobs:
     def look_anew(self, fresh: bool = True) -> None:
         """Do so whatever was asked before."""
         self._next = time.monotonic() + self._max_age
-        try:
+        with suppress(QueueError):
             self.ask(fresh)
-        except QueueError:
-            if not self.submissions:
-                self.submissions = read_submissions(self.workdir)
 
     def status(self, job: JobId) -> JobStatus:
         """Return what the queue said of a job."""
@@ -128,7 +129,7 @@ class Jobs:
         """Return the jobs of submissions that are not over, also those of which the queue could not tell."""
         found = {}
         for submission in filter(chosen, self.submissions):
-            unknown = self.trouble or self.elsewhere(submission)
+            unknown = self.is_silent(submission) or self.elsewhere(submission)
             for job in submission.ids or ():
                 status = self.status(job)
                 if unknown:
@@ -141,7 +142,7 @@ class Jobs:
         """Whether the queue said that the job has ended, now or to an earlier command."""
         if is_noted_as_over(self.workdir, job.token):
             return True
-        return not self.trouble and job in self._known and self.status(job).state.over
+        return job in self._asked and self.status(job).state.over
 
     def settle(self) -> None:
         """See to submissions without an answer: wait for who makes one, or ask the queue which of its jobs there are.
@@ -149,17 +150,27 @@ class Jobs:
         Raises
         ------
         QueueError
-            The queue cannot tell, so nothing more is submitted.
+            A queue cannot tell, so nothing more is submitted to it.
         """
+        self._unsettled = {}
         for submission in read_submissions(self.workdir):
-            if submission.ids is None and not self._wait_for(submission):
-                if self.elsewhere(submission):
-                    raise QueueError(
-                        f"jobs may have been given to the cluster {self.elsewhere(submission)}, which cannot be asked "
-                        "from here. Type the command once there: it finds them"
-                    )
-                found = self.queue.find(submission.token)
-                submission.answered(self.workdir, found, "found in the queue" if found else "not in the queue")
+            try:
+                self._settle(submission)
+            except QueueError as error:
+                self._unsettled[submission.name] = str(error)
+        if self._unsettled:
+            raise QueueError("; ".join(dict.fromkeys(self._unsettled.values())))
+
+    def _settle(self, submission: Submission) -> None:
+        if submission.ids is not None or self._wait_for(submission):
+            return
+        if self.elsewhere(submission):
+            raise QueueError(
+                f"jobs may have been given to the cluster {self.elsewhere(submission)}, which cannot be asked "
+                "from here. Type the command once there: it finds them"
+            )
+        found = self.queues.of(submission).find(submission.token)
+        submission.answered(self.workdir, found, "found in the queue" if found else "not in the queue")
 
     def _wait_for(self, submission: Submission) -> bool:
         """Wait while a process that may be alive submits something; return whether it noted the answer."""
@@ -176,21 +187,37 @@ class Jobs:
             raise QueueError(f"process {by.pid} on {by.host} is still submitting jobs. Type the command again later")
         return False
 
-    def cancel_waiting(self, plan: Plan) -> list[JobId]:
-        """Take jobs of a plan that did not start from the queue, as far as it is known of them; return which."""
+    def cancel_waiting(self, plan: Plan) -> tuple[list[JobId], str]:
+        """Take jobs of a plan that did not start from their queues; return which, and why others may be left."""
         alive = self.alive(lambda submission: submission.uid == plan.uid)
-        if self.trouble or all(status.state is JobState.RUNNING for status in alive.values()):
-            return []
-        return self.queue.cancel_waiting(list(alive))
+        cancelled: list[JobId] = []
+
+        def end(queue: Queue, ids: list[JobId]) -> None:
+            if any(alive[job].state is not JobState.RUNNING for job in ids):
+                cancelled.extend(queue.cancel_waiting(ids))
+
+        why = self.queues.each(self.submissions, end, alive)
+        return cancelled, "; ".join(dict.fromkeys(why.values()))
+
+    def cancel(self, jobs: Iterable[JobId]) -> str:
+        """End jobs, each in its queue; return why some may be left."""
+        why = self.queues.each(self.submissions, lambda queue, ids: queue.cancel(ids), jobs)
+        return "; ".join(dict.fromkeys(why.values()))
+
+    def ended(self, jobs: Iterable[JobId]) -> dict[JobId, str]:
+        """Return what queues have on record of jobs that are over."""
+        found: dict[JobId, str] = {}
+        self.queues.each(self.submissions, lambda queue, ids: found.update(queue.ended(ids)), jobs)
+        return found
 
     def tidy(self) -> None:
         """Note which submissions are over, so that they are not asked for again."""
         for submission in self.submissions:
-            if submission.ids is not None and not self.trouble and all(map(self.is_over, submission.ids)):
+            if submission.ids is not None and all(map(self.is_over, submission.ids)):
                 submission.is_over(self.workdir)
 
     def submit(self, submission: Submission) -> tuple[list[JobId], str]:
-        """Give a submission to the queue, noting it before and after; at most once, whatever happens.
+        """Give a submission to its queue, noting it before and after; at most once, whatever happens.
 
         Returns
         -------
@@ -204,12 +231,13 @@ class Jobs:
         SubmitError
             Nothing was taken, or it is not known what was.
         """
-        self.queue.check_submission(submission.job)
+        queue = self.queues.of(submission)
+        queue.check_submission(submission.job)
         if not submission.begin(self.workdir):
             return [], "another command submitted it"
         told = ""
         try:
-            ids = self.queue.submit_many(submission.job)
+            ids = queue.submit_many(submission.job)
         except SubmitError as error:
             if error.unsure:  # no answer is noted: the next command asks for the token
                 raise
@@ -225,19 +253,20 @@ class Jobs:
 def jobs_of(scheduler: Scheduler | None, workdir: Workdir, max_age: float = MAX_AGE) -> Jobs | None:
     """Return the jobs of a work directory, not asked for yet; None if there were never any.
 
-    They are in the queue that they were given to, whatever the task file says now; None for one that cannot be read.
+    They are in the queues that they were given to, whatever the task file says now; None for one that cannot be read.
 
     Raises
     ------
     RefusedError
         Others could have written into the work directory, so what it says of queues is not used.
     """
-    if isinstance(scheduler, Queue):
-        return Jobs(scheduler, workdir, max_age)
-    for submission in reversed(read_submissions(workdir)):
-        workdir.check_trust()
-        with suppress(TemporaryError):
-            return Jobs(made(submission.scheduler), workdir, max_age)
+    jobs = Jobs(scheduler, workdir, max_age)
+    if jobs.queues.given:
+        return jobs
+    for submission in read_submissions(workdir):
+        with suppress(QueueError):
+            jobs.queues.of(submission)
+            return jobs
     return None
 
 
@@ -261,7 +290,9 @@ class JobObserver(Observer):
     def jobs_expected(self) -> bool:  # type: ignore[override]
         """Whether jobs of the newest plan are in the queue, or may be."""
         newest = self._jobs.workdir.plan_ids()[-1:]
-        return bool(self._jobs.alive(lambda submission: [submission.plan] == newest))
+        if self._jobs.alive(lambda submission: [submission.plan] == newest):
+            return True
+        return any(map(self._jobs.is_unsettled, newest))
 
     def dead(self, worker: str) -> bool:
         """Whether a worker is known to be dead."""
@@ -278,14 +309,6 @@ class JobObserver(Observer):
 def observer_of(workdir: Workdir, jobs: Jobs | None) -> Observer:
     """Return who judges whether workers are alive."""
     return Observer(workdir.beats, ttl_seconds()) if jobs is None else JobObserver(jobs)
-
-
-def counts(answers: Iterable[JobStatus]) -> dict[str, int]:
-    """Return how many jobs are in which state, by its name."""
-    found: dict[str, int] = {}
-    for status in answers:
-        found[status.state.value] = found.get(status.state.value, 0) + 1
-    return found
 
 
 def shown_ids(ids: Iterable[str]) -> str:
@@ -314,43 +337,3 @@ def _shown_array(array: str, numbers: list[int]) -> str:
             runs.append([number, number])
     text = ",".join(f"{a}-{b}" if a < b else str(a) for a, b in runs)
     return f"{array}_{text}" if len(numbers) == 1 else f"{array}_[{text}]"
-
-
-def job_lines(jobs: Jobs) -> list[str]:
-    """Return what people should know of the jobs of a task, a line each."""
-    found = []
-    if jobs.trouble:
-        found.append(f"the queue gives no answer, so jobs may be there: {jobs.trouble}")
-    for submission in jobs.submissions:
-        alive = jobs.alive(lambda s, submission=submission: s is submission)  # type: ignore[misc]
-        if submission.ids is None and submission.by.gone():
-            found.append("jobs may be in the queue that nobody noted; the next psy-doit finds out")
-        elif submission.ids is None:
-            found.append(f"jobs are being submitted by process {submission.by.pid} on {submission.by.host}")
-        elif jobs.elsewhere(submission):
-            told = f"the cluster {jobs.elsewhere(submission)}, which cannot be asked from here"
-            found.append(f"jobs {shown_ids(job.id for job in alive)} were given to {told}")
-            found.append(f"  if it is no more: touch {jobs.workdir.submissions / submission.name / 'over'}")
-        elif alive and not jobs.trouble:
-            what = ", ".join(f"{n} {state}" for state, n in counts(alive.values()).items())
-            reasons = {s.reason for s in alive.values() if s.state in (JobState.QUEUED, JobState.HELD) and s.reason}
-            why = f" ({', '.join(sorted(reasons))})" if reasons else ""
-            found.append(f"jobs {shown_ids(job.id for job in alive)}: {what}{why}")
-            if any(status.never for status in alive.values()):
-                which = "they" if all(status.never for status in alive.values()) else "some"
-                do = "mend what they ask for, kill them, and type the command again"
-                found.append(f"  {which} will never start, for that reason: {do}")
-    return found
-
-
-def job_report(jobs: Jobs) -> dict[str, Any]:
-    """Return the same as JSON has it."""
-    alive = jobs.alive()
-    return {
-        "answered": not jobs.trouble,
-        "counts": {} if jobs.trouble else counts(alive.values()),
-        "alive": [
-            {"id": job.id, "state": status.state.value, "word": status.word, "reason": status.reason}
-            for job, status in alive.items()
-        ],
-    }

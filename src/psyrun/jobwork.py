@@ -8,14 +8,14 @@ import sys
 import time
 
 from psyrun.claims import HELD, OPEN, Token, beat_seconds, ttl_seconds
-from psyrun.errors import EarlyStopError, PsyrunError, TemporaryError
-from psyrun.jobs import MAX_AGE, JobObserver, Jobs, made
+from psyrun.errors import EarlyStopError, PsyrunError
+from psyrun.jobs import MAX_AGE, JobObserver, Jobs
 from psyrun.lastworker import LastWorker, say
 from psyrun.nodes import GAVE_UP, STARTED
 from psyrun.orders import is_drained
 from psyrun.plan import Plan
 from psyrun.processes import adopt_orphans, end_orphans
-from psyrun.scheduler import Queue
+from psyrun.scheduler import Scheduler
 from psyrun.submissions import read_submission
 from psyrun.supervisor import Supervisor
 from psyrun.terms import Deadline
@@ -48,18 +48,11 @@ class JobWorker:
         self._job = os.environ.get("PSYRUN_JOB", "")
         self._terms = self._submission.terms(self._job)
         self._deadline = Deadline(self._terms.seconds)
-        self._jobs = Jobs(self._queue(), workdir, MAX_AGE)
+        self._jobs = Jobs(None, workdir, MAX_AGE, self._scheduler)
         self._observer = JobObserver(self._jobs, ttl_seconds() / _LEFT_TO_GONE)
 
-    def _queue(self) -> Queue:
-        """Return what speaks with the queue; where its class cannot be imported, the task file defines it."""
-        try:
-            return made(self._submission.scheduler)
-        except TemporaryError:
-            queue = self._plan.task().scheduler
-            if not isinstance(queue, Queue):
-                raise
-            return queue
+    def _scheduler(self) -> Scheduler:
+        return self._plan.task().scheduler
 
     def run(self) -> int:
         """Work until nothing is left to claim, or the time is short; return the exit status."""

@@ -12,16 +12,16 @@ import numpy as np
 from psyrun.activity import beating, part_sizes
 from psyrun.claims import HELD, OPEN, Process, Token
 from psyrun.collect import merge
-from psyrun.errors import PsyrunError
+from psyrun.errors import PsyrunError, TaskError
 from psyrun.jobs import JobObserver, Jobs, shown_ids
 from psyrun.orders import is_paused
 from psyrun.plan import Plan
-from psyrun.queued import QueuedRun, finished_on_record, needs_more, queue_of
+from psyrun.queued import QueuedRun, finished_on_record, needs_more, top_rung
+from psyrun.queues import called, identity
 from psyrun.run import Choices
-from psyrun.scheduler import Job, JobState, QueueError, SubmitError
-from psyrun.scheduler.resources import n_rungs
+from psyrun.scheduler import Job, JobId, JobState, QueueError, SubmitError
 from psyrun.state import held_tokens, look, lookup_of
-from psyrun.submissions import CONTINUED, GROWN, RETRIED, Submission, next_number, read_submissions
+from psyrun.submissions import COMMAND, CONTINUED, GROWN, RETRIED, Submission, next_number, read_submissions
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
 
@@ -110,13 +110,11 @@ class LastWorker:
 
     def _cancel_the_rest(self) -> None:
         """Take jobs of the plan that did not start from the queue: they would find nothing to do."""
-        try:
-            cancelled = self._jobs.cancel_waiting(self._plan)
-        except QueueError as error:  # they will find that out
-            say(f"jobs for which nothing is left cannot be cancelled: {error}")
-            return
+        cancelled, why_not = self._jobs.cancel_waiting(self._plan)
         if cancelled:
             say(f"nothing is left for jobs {shown_ids(job.id for job in cancelled)}; cancelled")
+        if why_not:  # they will find that out
+            say(f"jobs for which nothing is left cannot be cancelled: {why_not}")
 
     # When time is over
 
@@ -128,13 +126,15 @@ class LastWorker:
         # Counted before it is asked what is there: of two workers that see the same, one gets the number.
         number = next_number(self._workdir, self._plan)
         self._jobs.look_anew()
-        if self._are_others():
+        waiting = self._waiting()
+        own = next((s for s in mine if s.name == self._own), last)
+        if self._are_others(identity(own.scheduler), waiting):
             return True
         if is_paused(self._workdir):
             say("the time is over, and the task is paused")
             return False
-        # Each group of the plan has a submission of its own each time.
-        times = Counter(s.first for s in mine if s.cause == CONTINUED)
+        # Each group of the plan has a submission of its own each time, in each queue.
+        times = Counter((s.first, identity(s.scheduler)) for s in mine if s.cause == CONTINUED)
         if max(times.values(), default=0) >= last.resubmit:
             say(f"the time is over, and the run went on by itself {last.resubmit} times (resubmit)")
             return False
@@ -142,27 +142,50 @@ class LastWorker:
         if n_rows <= last.n_rows:
             say("the time is over, and no item was finished since the last submission")
             return False
+        wanted = []
         for group in self._plan.groups:
             n = sum(group[0] <= token.first <= group[1] for token in left)
-            before = next((s for s in reversed(mine) if s.first == group[0]), last)
-            if n:
-                self._submit_again(before, number, n, n_rows)
-                number += 1
+            latest = {identity(s.scheduler): s for s in mine if s.first == group[0]} or {"": last}
+            wanted += [(before, n) for queue, before in latest.items() if n and queue not in waiting]
+        self._submit_all_again(wanted, number, n_rows)
         return True
 
-    def _are_others(self) -> bool:
-        """Whether jobs of the plan wait in the queue, or are at work: these will see to it."""
+    def _waiting(self) -> set[str]:
+        """Return the queues, by `identity`, where jobs of the plan may be that do not run."""
+        own, found = JobId(self._job, f"psy:{self._own}"), set()
+        for submission in self._jobs.submissions:
+            alive = self._jobs.alive(lambda s, this=submission: s is this and s.uid == self._plan.uid)  # type: ignore[misc]
+            if any(status.state is not JobState.RUNNING for job, status in alive.items() if job != own):
+                found.add(identity(submission.scheduler))
+        return found
+
+    def _are_others(self, here: str, waiting: set[str]) -> bool:
+        """Whether jobs of the plan wait in the queue of this one, or are at work anywhere: these will see to it."""
         # Of its own submission the command may have noted no answer: it was killed.
-        if any(s.uid == self._plan.uid and s.ids is None and s.name != self._own for s in self._jobs.submissions):
+        unsure = [
+            s for s in self._jobs.submissions if s.uid == self._plan.uid and s.ids is None and s.name != self._own
+        ]
+        if any(s.cause != COMMAND or identity(s.scheduler) == here for s in unsure):
             return True  # somebody is just submitting
-        alive = self._jobs.alive(lambda s: s.uid == self._plan.uid)
-        waiting = any(status.state is not JobState.RUNNING for job, status in alive.items() if job.id != self._job)
-        return waiting or any(self._is_at_work(worker) for worker in beating(self._workdir))
+        # Those in another queue may wait for days.
+        return here in waiting or any(self._is_at_work(worker) for worker in beating(self._workdir))
 
     def _is_at_work(self, worker: str) -> bool:
         if self._observer.read(worker).get("plan") != self._plan.id:
             return False
         return not self._observer.left_by_queue(worker) and not self._observer.dead(worker)
+
+    def _submit_all_again(self, wanted: list[tuple[Submission, int]], number: int, n_rows: int) -> None:
+        """Submit as before what is wanted; an error if no queue takes any."""
+        errors: list[PsyrunError] = []
+        for later, (before, n) in enumerate(wanted):
+            try:
+                self._submit_again(before, number + later, n, n_rows)
+            except (SubmitError, QueueError, TaskError) as error:
+                errors.append(error)
+                say(f"{called(before.scheduler)} takes no more jobs: {error}")
+        if errors and len(errors) == len(wanted):
+            raise errors[0]
 
     def _submit_again(self, before: Submission, number: int, n: int, n_rows: int) -> None:
         job = _renamed(before.job, before.name, f"{self._plan.uid}-{number}", min(n, before.job.n))
@@ -184,16 +207,15 @@ class LastWorker:
         self._merge(self._newest())  # a plan of the climb, where its jobs were not taken
 
     def _climbed(self, task: Task) -> bool:
-        queue = queue_of(task)
-        top = n_rungs(task.options["scheduler_args"]) - 1
-        if queue is None or not top:
+        top = top_rung(task)
+        if not top:
             return False
         state = look(task, rows=True)
         failures = state.placement.failures if state.placement is not None else {}
         items = [item for item, failure in failures.items() if needs_more(failure) and failure.rung < top]
         if not items:
             return False
-        run = QueuedRun(task, Choices(confirm=lambda _: True), queue, RETRIED)
+        run = QueuedRun(task, Choices(confirm=lambda _: True), task.scheduler, RETRIED)
         run.prepare()
         run.chosen = np.isin(np.arange(len(state.done)), items)
         run.split()

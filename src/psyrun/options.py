@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import symtable
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from psyrun.errors import TaskError
 from psyrun.pspace import ParameterSpace
 from psyrun.retries import DEFAULTS as RETRIES
 from psyrun.retries import are_retries
-from psyrun.scheduler import ImmediateRun, Scheduler
+from psyrun.scheduler import ImmediateRun, Scheduler, several
 from psyrun.scheduler.registry import named
 from psyrun.store import NpzStore, Store
 from psyrun.units import core_hours, seconds
@@ -39,6 +38,8 @@ class Option:
         A class or entry of this kind may be given instead of an instance.
     named : callable, optional
         Gives the class that a text stands for.
+    listed : callable, optional
+        Gives the value that a list of such values stands for.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Option:
     default: Any = None
     base: type | None = None
     named: Callable[[str], type] | None = None
+    listed: Callable[[list[Any]], Any] | None = None
 
     @property
     def required(self) -> bool:
@@ -63,6 +65,8 @@ class Option:
             It is not what the option takes.
         """
         given = plain(given)
+        if self.listed is not None and isinstance(given, (list, tuple)):
+            return self.listed([self.value(one) for one in given])
         if self.named is not None and isinstance(given, str):
             given = self.named(given)
         if self.base is not None and inspect.isclass(given) and issubclass(given, self.base):
@@ -162,12 +166,13 @@ OPTIONS: dict[str, Option] = {
         ),
         Option(
             "scheduler",
-            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing(), or the name of one",
+            "a scheduler, such as psyrun.ImmediateRun() or psyrun.Multiprocessing(), its name, or a list of queues",
             _is(Scheduler),
             "Where the chunks run.",
             ImmediateRun(),
             Scheduler,
             named,
+            several,
         ),
         Option(
             "scheduler_args",
@@ -328,49 +333,6 @@ def _symbol(table: symtable.SymbolTable, name: str) -> symtable.Symbol | None:
         return table.lookup(name)
     except KeyError:
         return None
-
-
-def slip(source: ast.Module) -> tuple[int, str, str] | None:
-    """Return line, name and option for the first global that nothing reads and that is one slip from an option."""
-    read = {n.id for n in ast.walk(source) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    for statement in source.body:
-        if isinstance(statement, ast.FunctionDef) and one_slip(statement.name, "execute"):
-            return statement.lineno, statement.name, "execute"
-        for target in _outside_definitions(statement):
-            if not (isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)):
-                continue
-            if target.id in OPTIONS or target.id in read:
-                continue
-            meant = [option for option in OPTIONS if one_slip(target.id, option)]
-            if meant:
-                return target.lineno, target.id, meant[0]
-    return None
-
-
-def _outside_definitions(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all inside it that is not inside a function or class. Long sums are deep: no recursion."""
-    todo = [node]
-    while todo:
-        node = todo.pop()
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            yield node
-            todo += reversed(list(ast.iter_child_nodes(node)))
-
-
-def one_slip(typed: str, meant: str) -> bool:
-    """Whether one letter too many, too few, wrong or swapped with the next makes one word of the other.
-
-    >>> one_slip('max_job', 'max_jobs'), one_slip('pspcae', 'pspace'), one_slip('n', 'name')
-    (True, True, False)
-    """
-    if typed == meant:
-        return False
-    start = 0
-    while start < min(len(typed), len(meant)) and typed[start] == meant[start]:
-        start += 1
-    a, b = typed[start:], meant[start:]
-    swapped = len(a) > 1 and a[1::-1] == b[:2] and a[2:] == b[2:]
-    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or swapped
 
 
 def template(task: str) -> str:

@@ -31,7 +31,7 @@ def record_ends(task: Task, jobs: Jobs) -> int:
     """
     n = 0
     found = [end for end in _ended(task, jobs) if end[0].space == task.pspace.digest]
-    ends = jobs.queue.ended([JobId(str(beat["job"]), submission.token) for _, beat, _, submission in found])
+    ends = jobs.ended([JobId(str(beat["job"]), submission.token) for _, beat, _, submission in found])
     for plan, beat, status, submission in found:
         work, failures = plan.work(), []
         told = ends.get(JobId(str(beat["job"]), submission.token), "")

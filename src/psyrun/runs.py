@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from psyrun.local import LocalWorker
 from psyrun.run import Choices, Run
-from psyrun.scheduler import Queue
+from psyrun.scheduler import queues_of
 from psyrun.tasks import Task
 
 
 def run_of(task: Task, choices: Choices, worker: LocalWorker | None = None) -> Run:
     """Return a run of a task, of the kind that its scheduler asks for."""
-    if not isinstance(task.scheduler, Queue):
+    if not queues_of(task.scheduler):
         return Run(task, choices, worker)
     from psyrun.queued import QueuedRun
 

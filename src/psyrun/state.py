@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from psyrun import __version__
 from psyrun.claims import HELD, OPEN, Claims, Observer, Process, Token, ttl_seconds
@@ -58,6 +59,8 @@ class State:
         How many rows each code computed.
     seconds : float or None
         How long an item took on average, as far as items are done.
+    durations : array of float
+        How long some of them took, in seconds; empty where the manifest was enough.
     lacking : dict of str to int
         How many rows of the result lack a column that others have, by column.
     placement : Placement or None
@@ -85,6 +88,7 @@ class State:
     left_out: dict[int, str] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
     seconds: float | None = None
+    durations: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     lacking: dict[str, int] = field(default_factory=dict)
     placement: Placement | None = None
     damaged: list[str] = field(default_factory=list)
@@ -124,12 +128,22 @@ class State:
         return plan is not None and plan.psyrun == __version__ and not is_drained(plan.path)
 
     @property
+    def waiting(self) -> Mask:
+        """Which items are missing, and stand in the newest plan for somebody to begin."""
+        if self.plan is None or not self.fits():
+            return np.zeros_like(self.done)
+        return self.plan.work().mask(self.plan.claims().tokens(OPEN), self.plan.n_items) & self.missing
+
+    @property
+    def n_left(self) -> int:
+        """How many items are in the hands of workers or stand in the newest plan, and are not done."""
+        return int(np.count_nonzero((self.running | self.waiting) & ~self.done))
+
+    @property
     def queued(self) -> Mask:
         """Which items nobody began, and jobs of the newest plan are in the queue for."""
-        if not self.jobs_expected or self.plan is None or not self.fits() or not self.takes_workers():
-            return np.zeros_like(self.done)
-        waiting = self.plan.work().mask(self.plan.claims().tokens(OPEN), self.plan.n_items)
-        return waiting & self.missing
+        expected = self.jobs_expected and self.takes_workers()
+        return self.waiting if expected else np.zeros_like(self.done)
 
     def joins(self) -> bool:
         """Whether the newest plan is of this space and code, and is being worked on."""
@@ -250,7 +264,7 @@ def _seen(
     seconds = placement.seconds()
     if not len(seconds):  # those of other code are better than nothing
         seconds = durations([batch for part in parts for batch in part.batches])
-    state.seconds = float(seconds.mean()) if len(seconds) else None
+    state.durations, state.seconds = seconds, float(seconds.mean()) if len(seconds) else None
     return state
 
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from psyrun.claims import Observer, Token, ttl_seconds
+from psyrun.claims import Observer, ttl_seconds
 from psyrun.collect import shown_assignment
 from psyrun.orders import is_paused
 from psyrun.state import State
 from psyrun.taskfiles import SCHEMA_VERSION
 from psyrun.tasks import Task
-
-_SHOWN_RANGES = 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,24 @@ def report(state: State) -> dict[str, Any]:
         "workdir": str(state.task.workdir.path),
         "record_bytes": sum(path.stat().st_size for path in state.task.workdir.part_paths()),
         "failures": [{k: v for k, v in vars(group).items() if k != "traceback"} for group in grouped(state)],
-        "workers": [_worker_report(state, plan, token) for plan, token in [*state.held, *state.unknown]],
+        **_at_work(state),
+    }
+
+
+def _at_work(state: State) -> dict[str, Any]:
+    """Return what is told of workers; nothing is read for it where there are none."""
+    held = [*state.held, *state.unknown]
+    if not held:
+        return {"workers": [], "seconds_left": None, "stragglers": []}
+    from psyrun.workers import Crew, workers_of
+
+    workers = workers_of(held, Observer(state.task.workdir.beats, ttl_seconds()))
+    crew = Crew(state.task, workers, state.plan, state.done, state.n_left, state.durations)
+    left = crew.left
+    return {
+        "workers": crew.report(),
+        "seconds_left": vars(left) if left is not None else None,
+        "stragglers": crew.stragglers(),
     }
 
 
@@ -106,6 +121,8 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
     counts["missing"] -= counts["queued"]
     parts += [f"{n} {what}" for what, n in counts.items() if n]
     found = [f"{name}: {', '.join(parts)}"]
+    if told["workers"]:
+        found += [f"  {line}" for line in _lines_of_work(told)]
     if told["other_code"]:
         choices = f"{state.task.command(name, '--keep')}, or --fresh"
         found.append(f"  computed with other code than the task file has now: {choices}")
@@ -126,34 +143,14 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
     return found
 
 
+def _lines_of_work(told: dict[str, Any]) -> list[str]:
+    from psyrun.eta import Left
+    from psyrun.workers import shown_stragglers, shown_workers
+
+    left = [Left(**told["seconds_left"]).text()] if told["seconds_left"] else []
+    return [*left, *shown_workers(told["workers"]), *shown_stragglers(told["stragglers"])]
+
+
 def _code(state: State, code: str) -> str:
     what = "now" if code == state.task.code else "counts" if code in state.accepts else "does not count"
     return f"{code[:8]} ({what})"
-
-
-def shown_ranges(found: list[list[int]], most: int = _SHOWN_RANGES) -> str:
-    """Return ranges first..last as people write them.
-
-    >>> shown_ranges([[0, 4], [7, 7], [9, 10]], most=2)
-    '0-4, 7 and 1 more ranges'
-    """
-    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
-    return ", ".join(texts) + (f" and {len(found) - most} more ranges" if len(found) > most else "")
-
-
-def _worker_report(state: State, plan: str, token: Token) -> dict[str, Any]:
-    beat = Observer(state.task.workdir.beats, ttl_seconds()).read(token.worker)
-    return {
-        "worker": token.worker,
-        "host": beat.get("host"),
-        "pid": beat.get("pid"),
-        "chunk": [token.first, token.last],
-        "items": _items(state, plan, token),
-    }
-
-
-def _items(state: State, plan: str, token: Token) -> list[list[int]] | None:
-    """Return the ranges first..last of the items of a token; None if it is of another plan than the newest."""
-    if state.plan is None or plan != state.plan.id or state.plan.space != state.task.pspace.digest:
-        return None
-    return [[start, stop - 1] for start, stop in state.plan.work().indices(token.first, token.last)]

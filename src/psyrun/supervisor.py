@@ -205,10 +205,10 @@ class Supervisor:
         return {"plan": self.plan.id, "job": self._terms.job, "token": self._terms.token, "since": time.time()}
 
     def _news(self) -> dict[str, Any]:
-        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and the count."""
+        """Return what the heartbeat tells each time: the positions in hand, for how many seconds, and counts."""
         now = time.monotonic()
         hand = [(c.position, round(now - c.since, 1)) for c in self._children.values() if c.work and c.position >= 0]
-        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum())}
+        return {"hand": hand, "n_finished": int(self._counters[:, DONE].sum()), "children": self._n_children}
 
     def _is_over(self) -> bool:
         """Whether no further item is begun here: for want of time, or because somebody said so."""

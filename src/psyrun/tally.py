@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from psyrun.activity import Activity
 from psyrun.claims import OPEN, Observer
@@ -17,7 +18,7 @@ from psyrun.scan import Part, opened, read
 from psyrun.state import Held, State, add_running, look, lookup_of
 from psyrun.tasks import Task
 
-_MOST_DURATIONS = 100
+_MOST_DURATIONS = 1000
 _LEAST_PAUSE = 2.0
 _TIMES_THE_COST = 20.0
 
@@ -88,8 +89,7 @@ class Tally:
         self._known = {part.name: part for part in state.parts}
         for part in state.parts:
             self._take_failures(part)
-        for part in sorted(state.parts, key=lambda part: activity.sizes.get(part.name, 0))[-4:]:
-            self._take_durations(part)
+        self._durations.extend(state.durations[:: len(state.durations) // _MOST_DURATIONS + 1].tolist())
         self._known = {part.name: _end_of(part) for part in state.parts}
         self._sizes = {**activity.sizes, **{part.name: part.size for part in state.parts}}
         self._in_hands = None
@@ -137,9 +137,14 @@ class Tally:
                 self._durations.extend(batch.read(file, first, batch.n_rows)["duration"].tolist())
 
     @property
-    def seconds(self) -> float | None:
-        """How long one of the newest items took, on average; None if that is not known."""
-        return sum(self._durations) / len(self._durations) if self._durations else None
+    def durations(self) -> npt.NDArray[np.float64]:
+        """How long some items took, in seconds; those that ended while this was looking push out the others."""
+        return np.array(self._durations, dtype=np.float64)
+
+    @property
+    def n_left(self) -> int:
+        """How many items are in the hands of workers or stand in the newest plan, and are neither done nor failed."""
+        return int(np.count_nonzero((self.running | self._open()) & ~self.done & ~self._now))
 
     def counts(self) -> tuple[int, int, int, int]:
         """Return how many items are done, failed, running and missing.

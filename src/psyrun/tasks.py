@@ -25,11 +25,12 @@ from psyrun.digest import code_digest, is_local
 from psyrun.draws import may_draw
 from psyrun.errors import NoSuchTaskError, PsyrunError, TaskError, UnsupportedValueError, text_of
 from psyrun.keys import assignment_key
-from psyrun.options import NEWER, OPTIONS, own_constants, resolved, slip
+from psyrun.options import NEWER, OPTIONS, own_constants, resolved
 from psyrun.owners import OTHERS, mistrust, remedy
 from psyrun.pspace import ParameterSpace
 from psyrun.scheduler import Scheduler
 from psyrun.seeding import asked_for
+from psyrun.slips import slip
 from psyrun.store import Store
 from psyrun.taskfiles import CONFIG, NAME, TASKDIR, task_names, task_path
 from psyrun.workdir import Workdir

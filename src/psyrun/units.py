@@ -1,4 +1,4 @@
-"""Times and sizes as people write them."""
+"""Times, sizes and ranges as people write them."""
 
 from __future__ import annotations
 
@@ -71,10 +71,30 @@ def shown_seconds(value: float) -> str:
     >>> shown_seconds(0.25), shown_seconds(600), shown_seconds(200000)
     ('0.25 s', '10 minutes', '2.31 days')
     """
-    for size, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes")):
+    size, unit = unit_of(value)
+    return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+
+
+def unit_of(value: float) -> tuple[float, str]:
+    """Return the unit in which people write a time: its seconds and its name.
+
+    >>> unit_of(89), unit_of(90)
+    ((1.0, 's'), (60.0, 'minutes'))
+    """
+    for size, unit in ((365.25 * 86400, "years"), (86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if value >= 1.5 * size:
-            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
-    return f"{value:.3g} s"
+            return size, unit
+    return 1.0, "s"
+
+
+def as_option(value: float) -> str:
+    """Return a time, rounded up, as it is written into a task file.
+
+    >>> as_option(2.5), as_option(100), as_option(7000)
+    ('3s', '2m', '2h')
+    """
+    unit = "s" if value < 90 else "m" if value < 90 * 60 else "h"
+    return f"{math.ceil(value / _SECONDS[unit])}{unit}"
 
 
 def shown_bytes(value: float) -> str:
@@ -87,3 +107,13 @@ def shown_bytes(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f} bytes"
+
+
+def shown_ranges(found: list[list[int]], most: int = 20) -> str:
+    """Return ranges first..last.
+
+    >>> shown_ranges([[0, 4], [7, 7], [9, 10]], most=2)
+    '0-4, 7 and 1 more ranges'
+    """
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
+    return ", ".join(texts) + (f" and {len(found) - most} more ranges" if len(found) > most else "")

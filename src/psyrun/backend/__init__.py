@@ -98,7 +98,8 @@ class LoadBalancingBackend(Backend):
             share = (ends[-1] - before) / (2 * max_jobs)
             for _ in range(max_jobs):
                 if first < len(ends):
-                    stop = int(np.searchsorted(ends, before + share, side="right"))
+                    most = before + min(share, (ends[-1] - before) / max_jobs)
+                    stop = int(np.searchsorted(ends, most, side="right"))
                     stop = min(max(stop, first + min_items), len(ends))
                     sizes.append(stop - first)
                     first, before = stop, float(ends[stop - 1])

@@ -10,7 +10,7 @@ import numpy as np
 
 from psyrun.advise import Advice, advised, nothing, nothing_measured
 from psyrun.errors import TaskError
-from psyrun.scheduler import Job, Queue
+from psyrun.scheduler import Job, queues_of
 from psyrun.scheduler.resources import resolved
 from psyrun.state import look
 from psyrun.tasks import load_task
@@ -38,13 +38,12 @@ def command(taskdir: Path, names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _refused(advice: Advice) -> list[str]:
-    """Return why the queue would never run such jobs, if it says so."""
-    task, queue = advice.task, advice.task.scheduler
-    if not isinstance(queue, Queue):
-        return []
-    try:
-        asked = resolved(advice.scheduler_args()[0], task.name)
-        queue.check_submission(Job(task.name, "", (), task.cwd, task.workdir.logs, 1, asked))
-    except TaskError as error:
-        return [str(error)]
-    return []
+    """Return why queues would never run such jobs, if they say so."""
+    task, found = advice.task, []
+    for queue in queues_of(task.scheduler):
+        try:
+            asked = resolved(queue.asks(advice.scheduler_args()[0]), task.name)
+            queue.check_submission(Job(task.name, "", (), task.cwd, task.workdir.logs, 1, asked))
+        except TaskError as error:
+            found.append(f"{error}" if task.scheduler is queue else f"{queue!r}: {error}")
+    return found

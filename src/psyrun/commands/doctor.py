@@ -12,7 +12,7 @@ from psyrun.doctor import examined, lines, report
 from psyrun.errors import TaskError, TemporaryError
 from psyrun.jobcheck import check_jobs
 from psyrun.machine import ERROR, Finding
-from psyrun.queued import queue_of
+from psyrun.scheduler import queues_of
 from psyrun.tasks import load_task
 
 
@@ -25,7 +25,7 @@ def command(taskdir: Path, name: str | None, timeout: float, as_json: bool) -> i
     """Tell what this machine and the work directory of a task can do (default: psy-work), and what to do about it.
 
     It tries out what psyrun needs in a directory beside, which it removes again. If the items of the task are computed
-    by jobs of a queue, it gives that queue one job, which tells what it finds; Ctrl-C cancels it. Exit status: 0 if
+    by jobs, it gives each of its queues one job, which tells what it finds; Ctrl-C cancels it. Exit status: 0 if
     there is no error, 75 otherwise; warnings do not count.
     """
     task, wrong = None, []
@@ -35,8 +35,9 @@ def command(taskdir: Path, name: str | None, timeout: float, as_json: bool) -> i
         wrong = [Finding("task file", ERROR, str(error))]
     try:
         place, findings = examined(task, taskdir)
-        if task is not None and (queue := queue_of(task)) is not None:
-            findings += check_jobs(task, queue, place, timeout, lambda line: click.echo(line, err=True))
+        if task is not None:
+            for queue in queues_of(task.scheduler):
+                findings += check_jobs(task, queue, place, timeout, lambda line: click.echo(line, err=True))
     except KeyboardInterrupt:
         return 130
     findings = [*wrong, *findings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -48,9 +49,9 @@ def _leaving(activity: Activity) -> str:
 def _cancelled(jobs: Jobs, task: Task, plan: str) -> list[str]:
     """Take jobs that did not start from the queue; return what to tell."""
     leave = "jobs that start leave at once"
-    try:
+    with suppress(QueueError):  # told below
         jobs.ask(fresh=True)
-        cancelled = jobs.cancel_waiting(Plan.read(task.workdir.plans / plan))
-    except QueueError as error:
-        return [f"the queue gives no answer, so no job was cancelled; {leave} ({error})"]
-    return [f"cancelled {shown_ids(job.id for job in cancelled)}, which did not start"] if cancelled else []
+    cancelled, why_not = jobs.cancel_waiting(Plan.read(task.workdir.plans / plan))
+    why_not = jobs.trouble or why_not
+    told = [f"cancelled {shown_ids(job.id for job in cancelled)}, which did not start"] if cancelled else []
+    return told + ([f"not all jobs that wait could be cancelled; {leave} ({why_not})"] if why_not else [])

@@ -15,17 +15,16 @@ from psyrun.tasks import Task, load_task
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), required=True, help="How many to add.")
 @click.pass_obj
 def command(taskdir: Path, name: str, jobs: int) -> int:
-    """Add workers to a run under way: jobs of its queue beyond `max_jobs`, or as many workers on this machine."""
+    """Add workers to a run under way: jobs of its queues beyond `max_jobs`, or as many workers on this machine."""
     worker = LocalWorker()  # before the task file runs
     try:
         from psyrun.growing import grow
-        from psyrun.queued import queue_of
+        from psyrun.scheduler import queues_of
 
         task = load_task(name, taskdir)
-        queue = queue_of(task)
-        if queue is None:
+        if not queues_of(task.scheduler):
             return _work(task, worker, jobs)
-        click.echo(grow(task, queue, jobs))
+        click.echo(grow(task, jobs))
     except KeyboardInterrupt:
         return interrupted(worker)
     finally:

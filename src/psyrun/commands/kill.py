@@ -43,19 +43,20 @@ def _jobs(name: str, taskdir: Path) -> Jobs | None:
 
 
 def _kill(name: str, jobs: Jobs) -> None:
-    trouble = None
-    try:
-        jobs.settle()
-    except QueueError as error:  # what is known is cancelled all the same
-        trouble = error
-    jobs.ask()
-    alive = list(jobs.alive(lambda submission: not jobs.elsewhere(submission)))
+    trouble = []
+    for look in (jobs.settle, jobs.ask):
+        try:
+            look()
+        except QueueError as error:  # what is known is cancelled all the same
+            trouble.append(str(error))
+    alive = list(jobs.alive(lambda submission: not jobs.elsewhere(submission) and not jobs.is_silent(submission)))
     for cluster in sorted({jobs.elsewhere(submission) for submission in jobs.submissions} - {""}):
         click.echo(f"{name}: it has jobs in the cluster {cluster}, too; those can be cancelled from there only")
-    if alive:
-        jobs.queue.cancel(alive)
+    left = jobs.cancel(alive)
+    trouble += [jobs.trouble, left]
+    if alive and not left:
         click.echo(f"{name}: cancelled {shown_ids(job.id for job in alive)}. To go on: psy-doit {name}")
-    else:
+    elif not any(trouble):
         click.echo(f"{name}: no jobs of it are in the queue")
-    if trouble is not None:
-        raise trouble
+    if any(trouble):
+        raise QueueError("; ".join(dict.fromkeys(filter(None, trouble))))

@@ -10,14 +10,15 @@ from typing import Any
 import click
 
 from psyrun.errors import PsyrunError
-from psyrun.jobs import job_lines, job_report, jobs_of, observer_of
+from psyrun.jobreport import job_lines, job_report
+from psyrun.jobs import jobs_of, observer_of
 from psyrun.nodes import what_ails
 from psyrun.plan import Mask, ranges_of
 from psyrun.state import State, look
-from psyrun.status import grouped, lines, report, shown_ranges
+from psyrun.status import grouped, lines, report
 from psyrun.taskfiles import SCHEMA_VERSION, task_names
 from psyrun.tasks import load_task
-from psyrun.units import shown_bytes
+from psyrun.units import shown_bytes, shown_ranges
 
 
 @click.command("status")

@@ -66,14 +66,14 @@ def _watch(tasks: Sequence[Task], as_json: bool) -> list[tuple[State, Activity]]
     with screen or nullcontext():
         while True:
             begin = time.monotonic()
-            activities = [scene.update(time.monotonic()) for scene in scenes]
+            activities = [scene.update() for scene in scenes]
             over = quiet.sure(activities)
             views = [scene.view for scene in scenes]
             if screen is not None:
                 screen.show(page(views))
             elif as_json:
                 for view in changes.views(views, time.monotonic(), over):
-                    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **vars(view)}))
+                    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **view.report()}))
             else:
                 for line in changes.lines(views, time.monotonic(), over):
                     click.echo(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, Scheduler, SubmitError
 from psyrun.scheduler.local import ImmediateRun, Multiprocessing, available_cores
+from psyrun.scheduler.several import Several, queues_of, several
 from psyrun.scheduler.slurm import Slurm
 from psyrun.scheduler.sqsub import Sqsub
 
@@ -17,8 +18,11 @@ __all__ = [
     "Queue",
     "QueueError",
     "Scheduler",
+    "Several",
     "Slurm",
     "Sqsub",
     "SubmitError",
     "available_cores",
+    "queues_of",
+    "several",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from psyrun.errors import TaskError, TemporaryError
@@ -161,10 +162,27 @@ class Queue(Scheduler):
     ----------
     programs : tuple of str
         What must be on the PATH of who submits.
+    own : dict
+        ``scheduler_args`` that this one was given itself.
     """
 
     local: ClassVar[bool] = False
     programs: ClassVar[tuple[str, ...]] = ()
+    own: Mapping[str, Any] = MappingProxyType({})
+
+    def asks(self, scheduler_args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what jobs here ask for: the ``scheduler_args`` of a task, and on top what this queue was given."""
+        others = {name: value for name, value in scheduler_args.items() if str(name).replace("-", "_") not in self.own}
+        return {**others, **self.own}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what makes such an object again, but for `own`: its public attributes, as arguments of its class."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "own"}
+
+    def __repr__(self) -> str:
+        given = {name: value for name, value in self.arguments().items() if value is not None}
+        shown = [f"{name}={value!r}" for name, value in {**given, **self.own}.items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def world(self) -> str:
         """Return what tells this queue from others of its kind, such as the name of the cluster; '' if nothing does.

@@ -208,6 +208,15 @@ def check(args: Mapping[str, Any], taken: Collection[str], scheduler: str) -> No
         resolved(args, SAMPLE_NAME, rung)
 
 
+def check_own(own: Mapping[str, Any], scheduler: str) -> None:
+    """Raise a TaskError if an argument of a scheduler itself is a function: these are noted, and compared."""
+    for name, value in own.items():
+        if any(map(callable, value)) if isinstance(value, (list, tuple)) else callable(value):
+            raise TaskError(
+                f"{scheduler}({name}=...): takes a value. Functions of the job's name go into scheduler_args"
+            )
+
+
 def n_rungs(args: Mapping[str, Any]) -> int:
     """Return the length of the longest ladder, 1 if there is none.
 

@@ -51,23 +51,30 @@ class Slurm(Queue):
     ----------
     workdir : path, optional
         As psyrun 0.8 took it; it does not matter.
+    **own
+        ``scheduler_args`` for the jobs of this one, on top of those of the task.
+
+    Examples
+    --------
+    >>> Slurm(partition='short', timelimit='1h')
+    Slurm(partition='short', timelimit='1h')
     """
 
     programs = ("sbatch", "squeue", "scancel")
 
-    def __init__(self, workdir: str | os.PathLike[str] | None = None):
+    def __init__(self, workdir: str | os.PathLike[str] | None = None, **own: Any):
+        self.own = own
         self.workdir = None if workdir is None else os.fspath(workdir)
         self._last: tuple[float, Listing] | None = None
         self._jobs = Cache("slurm-jobs", world)
         self._array_size = Cache("slurm-array-size", world)
 
-    def __repr__(self) -> str:
-        return f"Slurm({'' if self.workdir is None else repr(self.workdir)})"
-
     def check(self, scheduler_args: Mapping[str, Any]) -> None:
         """Raise a TaskError if there is an argument that is not taken, or a value that cannot be."""
-        resources.check(scheduler_args, resources.RESOURCES, "Slurm")
-        asked = resources.resolved(scheduler_args, resources.SAMPLE_NAME)
+        args = self.asks(scheduler_args)
+        resources.check_own(self.own, "Slurm")
+        resources.check(args, resources.RESOURCES, "Slurm")
+        asked = resources.resolved(args, resources.SAMPLE_NAME)
         if "memory" in asked and "memory_per_cpu" in asked:
             raise TaskError("scheduler_args: Slurm takes 'memory' or 'memory_per_cpu', not both. Leave one out")
         for word in asked.get("extra", []):

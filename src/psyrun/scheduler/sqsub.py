@@ -23,7 +23,7 @@ from psyrun.errors import TaskError, trouble
 from psyrun.files import random_name, write_new
 from psyrun.scheduler.base import Job, JobId, JobState, JobStatus, Queue, QueueError, SubmitError
 from psyrun.scheduler.cache import Cache
-from psyrun.scheduler.resources import check
+from psyrun.scheduler.resources import check, check_own
 from psyrun.shell import Answer, run_command
 
 TAKES = ("timelimit", "memory", "n_cpus", "n_nodes", "partition", "dependency", "extra")
@@ -60,26 +60,28 @@ class Sqsub(Queue):
     workdir : path
         Where the scripts of jobs go, and what the queue itself has to say of each. Made when the first job is
         submitted; all machines of the cluster must see it.
+    **own
+        ``scheduler_args`` for the jobs of this one, on top of those of the task.
     """
 
     programs = ("sqsub", "sqjobs", "sqkill")
 
-    def __init__(self, workdir: str | os.PathLike[str]):
+    def __init__(self, workdir: str | os.PathLike[str], **own: Any):
+        self.own = own
         self.workdir = os.fspath(workdir)
         self._jobs = Cache("sqsub-jobs", lambda: shutil.which("sqjobs") or "")
 
-    def __repr__(self) -> str:
-        return f"Sqsub({self.workdir!r})"
-
     def check(self, scheduler_args: Mapping[str, Any]) -> None:
         """Raise a TaskError for an argument that sqsub has no option for, a wrong value, or no time limit."""
-        check(scheduler_args, TAKES, "Sqsub")
-        if scheduler_args.get("timelimit") is None:
+        args = self.asks(scheduler_args)
+        check_own(self.own, "Sqsub")
+        check(args, TAKES, "Sqsub")
+        if args.get("timelimit") is None:
             raise TaskError(
                 "scheduler_args: Sqsub takes no job without a time limit. Say how long a job may run, such as "
                 "scheduler_args = {'timelimit': '10m'}"
             )
-        for word in scheduler_args.get("extra") or ():
+        for word in args.get("extra") or ():
             if word.startswith(_OURS):
                 raise TaskError(f"scheduler_args['extra']: {word!r} is what psyrun sets itself. Leave it out")
 

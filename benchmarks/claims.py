@@ -95,6 +95,7 @@ def work(number: int, workdir: Workdir, plan: Plan, worker: str, seen: Seen, sta
         holding, block = taken
         seen.taken[number, block[0]] += 1
         holdings.give_back(holding, block)
+        holdings.finish()
     seen.times[number, 1] = time.monotonic()
 
 

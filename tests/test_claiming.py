@@ -68,6 +68,7 @@ def one(holdings: Holdings) -> int | None:
     if taken is None:
         return None
     holdings.give_back(*taken)
+    holdings.finish()
     return taken[1][0]
 
 

@@ -112,6 +112,7 @@ def test_half_of_what_nobody_works_on_is_opened(at: Path, clock: list[float]) ->
     mine.give_back(*work)
     while (work := mine.take(1, 1)) is not None:
         mine.give_back(*work)
+    mine.finish()
     assert bench.names(DONE) == ["0-4"]
 
 
@@ -206,6 +207,7 @@ def test_what_was_begun_and_worked_on_is_finished_when_the_rest_is_given_away(at
     Claims(bench.plan.path, "b" * 16).claim(Token(2, 9))
     clock[0] += 1
     mine.share(1.0)
+    mine.finish()
     assert (bench.names(DONE), bench.names(OPEN)) == (["0-0"], ["1-1"])
     assert not mine
     assert [token.last for token in bench.done] == [0]
@@ -238,6 +240,7 @@ def test_a_full_disk_leaves_all_with_the_worker(at: Path, clock: list[float], mo
     mine.give_back(*work)
     while (work := mine.take(3, 1)) is not None:
         mine.give_back(*work)
+    mine.finish()
     assert bench.names(DONE) == ["0-9"]
 
 

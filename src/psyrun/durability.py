@@ -33,6 +33,6 @@ class Durability:
                 os.fsync(part)
             self._next = time.monotonic() + _SYNC_SECONDS
 
-    def forget(self, part: int) -> None:
-        """Note that a part is written no more, and was seen to."""
-        self._unsafe.discard(part)
+    def close(self, part: int) -> None:
+        """Make the rows of a part safe to which no more is written."""
+        self.sync({part}, ())

@@ -86,6 +86,7 @@ class Holdings:
         self._covers = covers
         self._claims = plan.claims(worker)
         self._held: list[Holding] = []
+        self._over: list[Holding] = []
         self._candidates: deque[Token] = deque()
         self._listed = 0.0
         self._empty_since: float | None = None
@@ -138,7 +139,7 @@ class Holdings:
         first, _ = holding.pending.pop()
         if first < at:
             holding.pending.append((first, at - 1))
-        self._finish_if_done(holding)
+        self._look_if_over(holding)
 
     def take(self, most: int, shares: int) -> tuple[Holding, Block] | None:
         """Take positions to work on: up to ``most``; towards the end of a token one of ``shares`` of what it has left.
@@ -146,8 +147,8 @@ class Holdings:
         Then its last items are not all left to one child; but a tenth of ``most`` is always worth a message.
         """
         holding = self._with_pending()
-        if holding is None and self._claim():
-            holding = self._with_pending()
+        while holding is None and self._claim():
+            holding = self._with_pending()  # all of it may be on record
         if holding is None:
             return None
         first, last = holding.pending.popleft()
@@ -162,7 +163,16 @@ class Holdings:
         """Note that a block is worked on, up to a rest that is to be dealt again."""
         holding.dealt -= block[1] - block[0] + 1
         holding.pending.extendleft(reversed(rest))
-        self._finish_if_done(holding)
+        self._look_if_over(holding)
+
+    def finish(self) -> None:
+        """Mark tokens as done that are worked on to their end, with their rows durable. A disk may take its time."""
+        while self._over:
+            holding = self._over[0]
+            self._sync(holding.parts)
+            self._claims.finish(holding.token)
+            del self._over[0]
+            self._done(holding.token)
 
     def not_on_record(self, block: Block, paths: Iterable[Path]) -> list[Block]:
         """Return the runs of positions in a block that parts of this plan say nothing of."""
@@ -177,13 +187,15 @@ class Holdings:
     def check_still_ours(self) -> None:
         """Raise a FencedError if another worker took over what this one holds."""
         there = set(self._claims.tokens(HELD))
-        for holding in self._held:
+        for holding in [*self._held, *self._over]:
             if holding.token not in there:
                 first, last = holding.token.first, holding.token.last
                 raise FencedError(f"chunk {first}-{last} was taken over by another worker")
 
     def hand_back(self) -> None:
-        """Open everything to others."""
+        """Open everything to others that is not worked on to its end."""
+        with suppress(OSError, FencedError):
+            self.finish()
         for holding in self._held:
             with suppress(OSError):
                 self._claims.hand_back(holding.token)
@@ -191,12 +203,10 @@ class Holdings:
     def _with_pending(self) -> Holding | None:
         return next((holding for holding in self._held if holding.pending), None)
 
-    def _finish_if_done(self, holding: Holding) -> None:
+    def _look_if_over(self, holding: Holding) -> None:
         if not holding.dealt and not holding.pending:
-            self._sync(holding.parts)
-            self._claims.finish(holding.token)
             self._held.remove(holding)
-            self._done(holding.token)
+            self._over.append(holding)
 
     def _claim(self) -> bool:
         """Claim an open token, or take over that of a dead worker; return whether there was one."""
@@ -251,7 +261,7 @@ class Holdings:
             pending = self.not_on_record(pending[0], self._workdir.part_paths())
         holding = Holding(token, deque(pending))
         self._held.append(holding)
-        self._finish_if_done(holding)
+        self._look_if_over(holding)
         return True
 
 

@@ -143,6 +143,7 @@ class Supervisor:
                     break
                 self._holdings.share(self._pace())
                 self._deal()
+                self._holdings.finish()  # now that its children are at work again
                 if self._is_over():
                     self._holdings.let_go()
                 if os.getppid() != self._parent:
@@ -297,7 +298,6 @@ class Supervisor:
         """See to a child that ended by itself: charge the item in hand, deal the rest of its block again."""
         end_group(child.pid)
         self._forget(child)
-        os.fsync(child.part)
         if child.work is not None:
             holding, block = child.work
             failure = self._watch.blamed(child, status)
@@ -325,8 +325,8 @@ class Supervisor:
     def _forget(self, child: ChildProcess) -> None:
         self._selector.unregister(child.channel)
         child.channel.close()
-        self._durability.forget(child.part)
         del self._children[child.number]
+        self._durability.close(child.part)
 
     def _deal(self) -> None:
         """Give every idle child a block; end children when nothing is left for them."""

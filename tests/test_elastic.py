@@ -176,7 +176,7 @@ class TestPause:
         assert "is not paused" in project.run("resume", "t").stdout
         assert not (project.path / "psy-work").exists()
         project.open_gate()
-        project.run("t")
+        project.run("t", "--items", "0")
         project.run("pause", "t")
         assert "is paused already, since" in project.run("pause", "t").stdout
         assert "nobody is at work on it. To compute the rest: psy-doit t" in project.run("resume", "t").stdout
@@ -343,6 +343,29 @@ class TestWork:
         assert project.result("t")["y"].tolist() == [x * x for x in range(12)]
         assert project.started() == {x: 1 + lost[x] for x in range(12)}
         assert project.rows() == dict.fromkeys(range(12), 1)
+
+    def test_one_of_an_earlier_plan_that_leaves_last_merges_the_newest(self, project: Elastic) -> None:
+        """The space grew meanwhile; all others were done before it."""
+        project.elastic_task(n=3, workers=1, body=BY_NUMBER)
+        command = project.popen("t", "-n", "1")
+        until(lambda: project.starts() == [0])
+        guest = project.popen("work", "t", "-n", "1")
+        until(lambda: sorted(project.starts()) == [0, 1])
+        for pid in [command.pid, *descendants(command.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        command.communicate(timeout=60)
+        project.elastic_task(n=4, workers=1, body=BY_NUMBER)
+        for number in "023":
+            project.open_gate(number)
+        second = project.popen("t", "-n", "1")
+        until(lambda: project.status("t")["n_done"] == 3)
+        second.send_signal(signal.SIGINT)
+        second.communicate(timeout=60)
+        project.open_gate("1")
+        told = guest.communicate(timeout=60)
+        assert guest.returncode == 0, told
+        assert project.result("t")["x"].tolist() == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("python", ["", f"python = {sys.executable!r}"])
     def test_no_more_items_than_wanted(self, project: Elastic, python: str) -> None:

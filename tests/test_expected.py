@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project import Project
+from project import Project, until
 from psyrun.expected import guessed
 
 TASK = """
@@ -84,3 +85,65 @@ def test_a_record_that_tells_nothing_of_the_rest_is_no_trouble(tmp_path: Path, w
     project.run("t", "--items", "0")
     project.run("t", "--where", where)
     assert not re.search("Traceback", project.run("plan", "t").stdout)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Param(n=range(1, 15))", "Param(n=range(1, 15)) + Param(n=['auto'])"),
+        ("Param(n=list('abcdefghijklmn'))", "Param(n=list('abcdefghijklmn')) + Param(n=[1, 2])"),
+        ("Param(n=list('abcdefghijklmn'))", "Param(n=list('abcdefghijklmn')) + Param(m=[1, 2])"),
+        ("Param(n=[[i] for i in range(15)])", "Param(n=[[i] for i in range(15)] + [[1, 2]])"),
+    ],
+)
+def test_values_of_another_kind_tell_nothing(tmp_path: Path, before: str, after: str) -> None:
+    """Numbers of text, text of numbers, either of what is absent: the run goes on."""
+    project = Project(tmp_path)
+    text = "import psyrun\nfrom psyrun import Param\npspace = {}\nbackend = psyrun.LoadBalancingBackend\n"
+    text += "store = psyrun.PickleStore()\ndef execute(n=None, m=None):\n    return {{'y': 1}}\n"
+    project.task("t", text.format(before))
+    project.run("t")
+    project.task("t", text.format(after))
+    assert "Traceback" not in project.run("plan", "t").stderr
+    project.run("t")
+    assert project.status("t")["complete"]
+
+
+COST = """
+import time
+import psyrun
+
+pspace = psyrun.Param(n={n})
+backend = psyrun.LoadBalancingBackend
+cost = lambda n: 1000 * n
+
+def execute(n):
+    time.sleep(0.01 * n)
+    return {{"y": n}}
+"""
+
+
+def test_what_a_run_would_take_goes_by_cost_in_the_measure_of_what_was_measured(tmp_path: Path) -> None:
+    """Ten short items tell what the unit of `cost` is; long ones are not taken for short."""
+    project = Project(tmp_path)
+    project.task("t", COST, n="[1] * 12")
+    assert "not known" in project.run("plan", "t").stdout
+    project.run("t")
+    project.task("t", COST, n="[1] * 12 + [100, 300]")
+    told = json.loads(project.run("plan", "t", "--json").stdout)
+    found = told[0] if isinstance(told, list) else told
+    assert 3 < found["core_hours"] * 3600 < 8
+    assert 1.5 < found["eta_seconds"] < 8
+
+
+def test_the_time_left_goes_by_what_is_expected(tmp_path: Path) -> None:
+    """The longest run first, so what was measured until now says nothing of the rest."""
+    project = Project(tmp_path)
+    project.task("t", COST.replace("0.01 * n", "n"), n="[2.5, 2.5, *[0.05] * 60]")
+    command = project.start("t", "-n", "1", PSYRUN_BEAT="0.2")
+    until(lambda: project.status("t")["n_done"] >= 2)
+    told = project.status("t")
+    command.kill()
+    command.wait()
+    assert told["seconds_left"] is not None
+    assert 0.5 < told["seconds_left"]["about"] < 12

@@ -166,6 +166,7 @@ def test_the_files_of_a_plan(task: Task) -> None:
             "sizes": ("<i8", (1,)),
             "keys": ("<u8", (2, 2)),
             "index": ("<i8", (2,)),
+            "seconds": ("<f4", (0,)),
         }
 
 

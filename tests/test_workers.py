@@ -62,7 +62,7 @@ class Fixed:
         """Return workers with what follows for the items."""
         mask: Mask = np.zeros(40, dtype=bool)
         mask[list(done)] = True
-        return Crew(self.task, workers, self.plan, mask, n_left, durations)
+        return Crew(self.task, workers, self.plan, mask, np.arange(max(40, n_left)) < n_left, durations)
 
 
 def fixed(path: Path, more: str = "") -> Fixed:
@@ -120,7 +120,7 @@ def test_items_of_an_earlier_plan_are_told_as_such(at: Fixed) -> None:
     elsewhere = Worker(WORKER, "n3", 7, (("0000", Token(0, 4, 0, WORKER)),), "0000", hand=((3, 5.0),))
     assert at.crew(worker).report()[0]["in_hand"] == []
     assert shown_workers(at.crew(elsewhere).report())[0].endswith(": 5 items of an earlier plan")
-    nobody = Crew(at.task, [elsewhere], None, np.zeros(40, dtype=bool), 5, USUAL)
+    nobody = Crew(at.task, [elsewhere], None, np.zeros(40, dtype=bool), np.ones(40, dtype=bool), USUAL)
     assert shown_workers(nobody.report())[0].endswith(": 5 items of an earlier plan")
 
 
@@ -209,7 +209,7 @@ def test_what_is_left_is_what_somebody_began_or_may_begin(tmp_path: Path, monkey
     tally = Tally(task, lookout.observer)
     tally.update(lookout.look())
     assert tally.counts() == (0, 0, 5, 35)
-    assert tally.n_left == look(task).n_left == 15
+    assert np.count_nonzero(tally.left) == np.count_nonzero(look(task).left) == 15
 
 
 # Stragglers

@@ -60,7 +60,8 @@ class Activity:
     def who(self) -> str:
         """Return who is at work, in words."""
         if self.workers:
-            others = f" and {len(self.workers) - 1} others" if len(self.workers) > 1 else ""
+            n = len(self.workers) - 1
+            others = f" and {n} other{'s' if n > 1 else ''}" if n else ""
             return f"a worker {self.workers[0].where}{others}"
         if self.jobs:
             return f"jobs {shown_ids(self.jobs)}"

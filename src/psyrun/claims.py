@@ -24,6 +24,8 @@ from typing import Any, ClassVar
 from psyrun.errors import FencedError
 from psyrun.files import naming, random_name, renamed, sync_directory
 
+_FIRST = 1.0
+"""Seconds from the first heartbeat to the second."""
 OPEN, HELD, DONE, WITHDRAWN = "open", "held", "done", "withdrawn"
 _NAME = re.compile(r"(\d+)-(\d+)\.(\d+)(?:\.([0-9a-f]{16}))?")
 
@@ -315,7 +317,8 @@ class Beat:
         with naming(self.path):
             beside.write_text(json.dumps(self._content | {"count": self._count}))
         renamed(beside, self.path)
-        self._next = time.monotonic() + self.interval
+        # At first more often, so that what a worker has in hand is soon seen.
+        self._next = time.monotonic() + min(self.interval, max(_FIRST, time.monotonic() - self._began))
 
     def stop(self) -> None:
         """Remove the file: this worker holds nothing."""

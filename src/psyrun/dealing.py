@@ -29,10 +29,21 @@ class Dealing:
         The most workers to deal for, and the fewest items of a chunk.
     seconds : array of float64, shape (n_items,), optional
         How long each item of the space may take; NaN where that is not known. None: nothing is known.
+    measured : bool
+        Whether these are seconds, and not just greater for items that take longer.
+
     """
 
-    def __init__(self, backend: Backend, max_jobs: int, min_items: int, seconds: npt.NDArray[Any] | None = None):
+    def __init__(
+        self,
+        backend: Backend,
+        max_jobs: int,
+        min_items: int,
+        seconds: npt.NDArray[Any] | None = None,
+        measured: bool = False,
+    ):
         self._backend = backend
+        self._measured = measured
         self._max_jobs = max_jobs
         self._min_items = min_items
         known = backend.balances and seconds is not None and bool(np.isfinite(seconds).any())
@@ -53,6 +64,15 @@ class Dealing:
             sizes = self._backend.sizes_by_seconds(self._seconds[items], self._max_jobs, self._min_items)
         return runs(items), sizes
 
+    @property
+    def expected(self) -> tuple[npt.NDArray[np.float64] | None, bool]:
+        """How long each item may take, where the backend goes by it, and whether that is in seconds."""
+        return self._seconds, self._measured
+
+    def total(self, todo: Mask) -> float | None:
+        """Return how many seconds items take together; None if that is not known."""
+        return float(self._seconds[todo].sum()) if self._measured and self._seconds is not None else None
+
     def _in_order(self, items: Indices) -> Indices:
         """Return items with the longest first."""
         if self._seconds is None:
@@ -62,23 +82,23 @@ class Dealing:
         return ordered
 
 
-def dealing_of(task: Task, n_workers: int, todo: Mask, lookup: Lookup) -> Dealing:
+def dealing_of(task: Task, max_jobs: int, n_workers: int, todo: Mask, lookup: Lookup) -> Dealing:
     """Return how items of a task are dealt, from what is known of them now: before rows are put into the archive.
 
     Parameters
     ----------
     task : Task
-    n_workers : int
-        How many items run at a time.
+    max_jobs, n_workers : int
+        How many workers there may be, and how many items run at a time.
     todo : array of bool, shape (n_items,)
         Which items run.
     lookup : callable
         From keys, shape (n, 2), to indices in the space, -1 for none.
     """
-    backend, most, least = task.backend, task.options["max_jobs"], task.options["min_items"]
+    backend, least = task.backend, task.options["min_items"]
     if not backend.balances or not todo.any():
-        return Dealing(backend, most, least)
-    return Dealing(backend, min(most, n_workers), least, expected_seconds(task, lookup, todo))
+        return Dealing(backend, max_jobs, least)
+    return Dealing(backend, min(max_jobs, n_workers), least, *expected_seconds(task, lookup, todo))
 
 
 def _filled(seconds: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -20,12 +20,14 @@ from psyrun.tasks import Task
 Seconds = npt.NDArray[np.float64]
 
 _ENOUGH = 10
+_SOME = 1000
 _MOST = 10_000
-"""Items that it takes at least, and at most, to tell from them how long others may take."""
+"""Items that it takes at least to tell from them how long others may take; to see what `cost` means; at most."""
 _ROUNDS = 3
+_LONGEST = 1e100
 
 
-def expected_seconds(task: Task, lookup: Lookup, todo: Mask) -> Seconds | None:
+def expected_seconds(task: Task, lookup: Lookup, todo: Mask) -> tuple[Seconds | None, bool]:
     """Return how long items of a task's space may take, shape (n_items,), NaN where that is not known.
 
     Parameters
@@ -38,32 +40,35 @@ def expected_seconds(task: Task, lookup: Lookup, todo: Mask) -> Seconds | None:
 
     Returns
     -------
-    array or None
+    seconds : array or None
         None if nothing is known.
+    measured : bool
+        Whether that is by the measure of what was measured; else `cost` alone says so, perhaps in another one.
 
     Raises
     ------
     TaskError
         `cost` raises, or returns something that is no time.
     """
-    if task.options["cost"] is not None:
-        return _told(task, todo)
     parts = [part for part in read_parts(task.workdir) if part.batches or part.failures]
-    if not parts:
-        return None
     seconds = _recorded(parts, task.pspace.digest, len(task.pspace), lookup)
     known, wanted = np.flatnonzero(seconds > 0), np.flatnonzero(todo & np.isnan(seconds))
+    if task.options["cost"] is not None:
+        told, some = _told(task, np.flatnonzero(todo)), known[:: -(-len(known) // _SOME) or 1]
+        scale = seconds[some].sum() / (_told(task, some)[some].sum() or math.inf) if len(some) >= _ENOUGH else 0.0
+        return told * (scale or 1.0), bool(scale)
+    if not parts:
+        return None, False
     if len(known) >= _ENOUGH and len(wanted):
         some = known[:: -(-len(known) // _MOST)]
         columns = task.pspace.columns_at
         seconds[wanted] = guessed(columns(some), seconds[some], columns(wanted))
-    return seconds
+    return seconds, True
 
 
-def _told(task: Task, todo: Mask) -> Seconds:
-    """Return what `cost` says of items."""
-    seconds = np.full(len(todo), math.nan)
-    items = np.flatnonzero(todo)
+def _told(task: Task, items: Indices) -> Seconds:
+    """Return what `cost` says of some items."""
+    seconds = np.full(len(task.pspace), math.nan)
     for item, assignment in zip(items.tolist(), task.pspace.iterate_at(items), strict=True):
         try:
             found = task.options["cost"](**assignment)
@@ -80,9 +85,10 @@ def _time(found: Any, assignment: dict[str, Any]) -> float:
         seconds = float(found)
     except (TypeError, ValueError):
         seconds = math.nan
-    if isinstance(found, str) or not math.isfinite(seconds) or seconds < 0:
+    if isinstance(found, str) or not 0 <= seconds <= _LONGEST:
         raise TaskError(
-            f"cost({shown_assignment(assignment)}) returned {found!r:.60}; it takes a number of seconds from 0"
+            f"cost({shown_assignment(assignment)}) returned {found!r:.60}; it takes a number of seconds from 0 to "
+            f"{_LONGEST:g}"
         )
     return seconds
 
@@ -144,7 +150,8 @@ def guessed(known: Mapping[str, Array], seconds: Seconds, wanted: Mapping[str, A
     """
     logs = np.log(seconds)
     rest = logs - logs.mean()
-    found = {name: np.unique(column, return_inverse=True) for name, column in known.items() if _can_be_sorted(column)}
+    usable = [name for name, column in known.items() if _are_alike(column, wanted[name])]
+    found = {name: np.unique(known[name], return_inverse=True) for name in usable}
     effects = {name: np.zeros(len(values)) for name, (values, _) in found.items()}
     for _ in range(_ROUNDS):
         for name, (_, which) in found.items():
@@ -156,8 +163,10 @@ def guessed(known: Mapping[str, Array], seconds: Seconds, wanted: Mapping[str, A
     return total
 
 
-def _can_be_sorted(column: Array) -> bool:
-    return column.ndim == 1 and column.dtype.kind in "biufU" and len(np.unique(column)) > 1
+def _are_alike(known: Array, wanted: Array) -> bool:
+    """Whether both are numbers, or both text, so that one can be compared with the other."""
+    kinds = known.dtype.kind, wanted.dtype.kind
+    return known.ndim == wanted.ndim == 1 and (all(kind in "biuf" for kind in kinds) or kinds == ("U", "U"))
 
 
 def _at(values: Array, effect: Array, wanted: Array) -> Seconds:

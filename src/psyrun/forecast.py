@@ -29,6 +29,8 @@ class Forecast:
         Whether the run would help with a plan that others work on.
     refused, asks : str
         Why the run would be refused, and what it would ask first; '' for neither.
+    seconds : float or None
+        What the items are expected to take together, where more is known than what others took.
     """
 
     state: State
@@ -37,6 +39,7 @@ class Forecast:
     joins: bool
     refused: str = ""
     asks: str = ""
+    seconds: float | None = None
 
     @property
     def n_items(self) -> int:
@@ -44,17 +47,22 @@ class Forecast:
         return sum(self.sizes)
 
     @property
+    def _total(self) -> float | None:
+        known = self.state.seconds
+        return self.seconds if self.seconds is not None or known is None else self.n_items * known
+
+    @property
     def core_hours(self) -> float | None:
         """How long one core would take, None if nothing was measured yet."""
-        return None if self.state.seconds is None else self.n_items * self.state.seconds / 3600
+        return None if self._total is None else self._total / 3600
 
     @property
     def eta(self) -> float | None:
         """How many seconds it would take, None if nothing was measured yet."""
-        if self.state.seconds is None:
+        if self._total is None:
             return None
         at_once = min(self.n_workers, max(1, self.n_items))
-        return max(self.n_items * self.state.seconds / at_once, self.state.seconds if self.n_items else 0.0)
+        return max(self._total / at_once, self._total / max(1, self.n_items))
 
     def report(self) -> dict[str, Any]:
         """Return it as JSON has it."""

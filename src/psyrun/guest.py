@@ -186,10 +186,12 @@ class Guest:
         # This worker's heart beats no more, so of several that leave at once the one that looks last sees nobody. If
         # others merge at the same time, each writes beside, and they agree.
         activity = Lookout(task.workdir).look()
-        claims = self._plan.claims()
-        over = is_drained(self._plan.path) or self._problem is not None
+        newest = Plan.read(task.workdir.plans / task.workdir.plan_ids()[-1])
+        same, claims = newest.id == self._plan.id, newest.claims()
+        over = same and (is_drained(newest.path) or self._problem is not None)
         if not activity.at_work and (over or not (claims.has(OPEN) or claims.has(HELD))):
-            merge(task.workdir, self._plan, task, lookup_of(task))
+            merging = task if same else newest.task()
+            merge(task.workdir, newest, merging, lookup_of(merging))
         n, n_failed = self._ran
         state = look(task, self._observer)
         n_done = int(state.done.sum())

@@ -174,7 +174,7 @@ def view_of(tally: Tally, activity: Activity) -> View:
     if not activity.workers:
         starts = f"{activity.who()}: starts workers, or merges"
         return replace(view, workers=jobs or [starts] if activity.at_work else [])
-    crew = Crew(tally.task, activity.workers, tally.state.plan, tally.done, tally.n_left, tally.durations)
+    crew = Crew(tally.task, activity.workers, tally.state.plan, tally.over, tally.left, tally.durations)
     return replace(
         view,
         per_minute=crew.per_minute,

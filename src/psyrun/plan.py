@@ -93,6 +93,10 @@ class Draft:
         Items that have rows already.
     balances : bool
         Whether workers share their chunks, see `psyrun.backend.Backend`.
+    seconds : array, shape (n_items,), or None
+        How long each item is expected to take.
+    measured : bool
+        Whether these are seconds, and not just greater for items that take longer.
     groups : list of [first, last, rung]
         Positions of items that need other resources than the rest, and on which rung of the ladders those are. Chunks
         are of one group. Empty: all are of one, on the lowest rung.
@@ -107,6 +111,8 @@ class Draft:
     n_done: int = 0
     groups: list[list[int]] = field(default_factory=list)
     balances: bool = False
+    seconds: npt.NDArray[np.float64] | None = None
+    measured: bool = False
 
     def write(self, place: Place, task: Task, provenance: Mapping[str, Any]) -> None:
         """Write all files of the plan beside its place."""
@@ -133,6 +139,7 @@ class Draft:
             "n_done": self.n_done,
             "groups": self.groups,
             "balances": self.balances,
+            "measured": self.measured,
             "min_items": task.options["min_items"],
             "retries": budgets(task.options["retries"]),
             "early_stop": task.options["early_stop"],
@@ -142,8 +149,12 @@ class Draft:
         }
         work = io.BytesIO()
         sizes = np.array(self.sizes, dtype=np.int64)
-        arrays = {"ranges": self.ranges, "sizes": sizes, "keys": self.placed_keys, "index": self.placed_index}
-        np.savez(work, **arrays)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {"ranges": self.ranges, "sizes": sizes}
+        arrays |= {"keys": self.placed_keys, "index": self.placed_index, "seconds": np.empty(0, np.float32)}
+        if self.seconds is not None and len(sizes):
+            items = WorkList(self.ranges).selection(0, int(sizes.sum()) - 1)
+            arrays["seconds"] = self.seconds[items].astype(np.float32)
+        np.savez(work, **arrays)
         files = {"work.npz": work.getvalue(), "task.py": task.source.encode(), CONFIG: task.config.encode()}
         for name, data in files.items():
             write_new(place.beside / name, data)
@@ -230,6 +241,15 @@ class Plan:
     def work(self) -> WorkList:
         """Return the work list."""
         return WorkList(self._arrays()["ranges"])
+
+    def expected(self) -> npt.NDArray[np.float64] | None:
+        """Return how long each item of the space was expected to take, NaN for those of no chunk; None if unknown."""
+        arrays = self._arrays()
+        if not len(arrays.get("seconds", ())):
+            return None
+        seconds = np.full(self.n_items, np.nan)
+        seconds[WorkList(arrays["ranges"]).selection(0, self.n_work - 1)] = arrays["seconds"]
+        return seconds
 
     def placed(self) -> tuple[Lanes, Indices]:
         """Return keys and indices of the rows that were recorded under other spaces."""

@@ -102,13 +102,21 @@ def _is_planned(task: Task) -> bool:
         return False
 
 
-def cost_of(state: State, n_items: int) -> str:
-    """Return what to ask before a run that takes more than the task allows unasked, '' if it does not."""
+def cost_of(state: State, n_items: int, seconds: float | None = None) -> str:
+    """Return what to ask before a run that takes more than the task allows unasked, '' if it does not.
+
+    Parameters
+    ----------
+    state : State
+    n_items : int
+    seconds : float, optional
+        What these items are expected to take together; default as long as others took on average.
+    """
     limit = state.task.options["confirm_above"]
     if limit is None or state.seconds is None:
         return ""
-    hours = n_items * state.seconds / 3600
+    hours = (n_items * state.seconds if seconds is None else seconds) / 3600
     if hours <= core_hours(limit):
         return ""
-    each = shown_seconds(state.seconds)
+    each = shown_seconds(3600 * hours / n_items)
     return f"{state.task.name}: {n_items} items at {each} each, as measured so far, take {hours:.3g} core-hours."

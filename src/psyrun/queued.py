@@ -14,7 +14,6 @@ import numpy as np
 
 from psyrun.claims import HELD, OPEN
 from psyrun.collect import merge
-from psyrun.dealing import dealing_of
 from psyrun.errors import PsyrunError, TaskError, TemporaryError
 from psyrun.jobreport import job_lines
 from psyrun.jobs import JobObserver, Jobs, shown_ids
@@ -60,6 +59,7 @@ class QueuedRun(Run):
     def __init__(self, task: Task, choices: Choices, scheduler: Scheduler, cause: str = COMMAND):
         super().__init__(task, choices)
         self.queues: Sequence[Queue] = queues_of(scheduler)
+        self._n_queues = len(self.queues)  # jobs of all are to find something
         self.jobs = Jobs(scheduler, self.workdir)
         self._observer = JobObserver(self.jobs)
         self._cause = cause
@@ -172,7 +172,7 @@ class QueuedRun(Run):
         top = top_rung(self.task)
         for item, failure in (state.placement.failures if state.placement is not None else {}).items():
             rungs[item] = min(top, failure.rung + needs_more(failure))
-        dealing = self._dealing or dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
+        dealing = self._dealer(todo)
         ranges, sizes, groups, first = [np.empty((0, 2), np.int64)], [], [], 0
         for rung in sorted(set(rungs[todo].tolist())):
             some = todo & (rungs == rung)

@@ -89,6 +89,7 @@ class Run:
         self._plan: Plan | None = None
         self._work: Work | None = None
         self._dealing: Dealing | None = None
+        self._n_queues = 1
         self.stopped = ""
         self._seed = int.from_bytes(os.urandom(8), "big") >> 1
 
@@ -127,12 +128,11 @@ class Run:
         self.works = self.plans or self.joins or bool(state.running.any())
         self.merges = self.works or not state.merged
         self.n_missing = int(todo.sum())
-        if self.plans:
-            self._confirm(cost_of(state, self.n_missing))
         if self.joins and state.plan is not None:
             self.n_chunks = state.plan.n_chunks
         else:
-            self._dealing = dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
+            if self.plans:
+                self._confirm(cost_of(state, self.n_missing, self._dealer(todo).total(todo)))
             self.n_chunks = len(self._dealt(state, todo)[1])
         self._plan = state.plan
 
@@ -153,9 +153,10 @@ class Run:
             refused = str(error)
         if state.conflict and self._about_code == FRESH:
             todo = np.ones_like(todo)
-        asks = cost_of(state, int(todo.sum()))
-        self._dealing = dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
-        return Forecast(state, self._dealt(state, todo)[1], self.n_workers, state.joins(), refused, asks)
+        total = self._dealer(todo).total(todo)
+        asks = cost_of(state, int(todo.sum()), total)
+        sizes = self._dealt(state, todo)[1]
+        return Forecast(state, sizes, self.n_workers, state.joins(), refused, asks, total)
 
     def _choose(self, state: State) -> None:
         """Find out which items are selected: once, for what is failed or missing changes while they run."""
@@ -179,10 +180,8 @@ class Run:
             Nobody could be asked, or the answer was no.
         """
         if told and (self._choices.confirm is None or not self._choices.confirm(told)):
-            raise RefusedError(f"{told} Nothing was started. To go on, type it again with --yes: {self._yes()}")
-
-    def _yes(self) -> str:
-        return self.task.command(self.task.name, "--yes")
+            yes = self.task.command(self.task.name, "--yes")
+            raise RefusedError(f"{told} Nothing was started. To go on, type it again with --yes: {yes}")
 
     def _is_served(self, state: State) -> bool:
         """Whether the newest plan leaves nothing to plan."""
@@ -298,14 +297,20 @@ class Run:
             self._say(f"{self.task.name}: seed {seed}")
         n_done = state.codes.get(self.task.code, 0)
         ranges, sizes, groups = self._dealt(state, todo)
-        balances = self.task.backend.balances
-        return Draft(ranges, sizes, accepts, keys[inside], index[inside], seed, n_done, groups, balances)
+        more = groups, self.task.backend.balances, *self._dealer(todo).expected
+        return Draft(ranges, sizes, accepts, keys[inside], index[inside], seed, n_done, *more)
 
     def _dealt(self, state: State, todo: Mask) -> tuple[Indices, list[int], list[list[int]]]:
         """Return the work list, the sizes of the chunks, and the groups of these."""
         # Untried ones first: a run that stops early is to get further each time.
-        dealing = self._dealing or dealing_of(self.task, self.n_workers, todo, lookup_of(self.task))
-        return *dealing.deal(todo & ~state.failed, todo & state.failed), []
+        return *self._dealer(todo).deal(todo & ~state.failed, todo & state.failed), []
+
+    def _dealer(self, todo: Mask) -> Dealing:
+        """Return how items are dealt, from what is known of them before any row is put into the archive."""
+        if self._dealing is None:
+            max_jobs = self.task.options["max_jobs"] * self._n_queues
+            self._dealing = dealing_of(self.task, max_jobs, self.n_workers, todo, lookup_of(self.task))
+        return self._dealing
 
     def process(self, number: int) -> None:
         """Return when a chunk of the plan is worked on to its end."""
@@ -389,5 +394,7 @@ class Run:
         if self._worker is None:
             raise TemporaryError(f"{self.task.name}: there is no worker to run it")
         if self._work is None:
+            if self.joins:
+                self._say(f"{self.task.name}: somebody is at work on it already; this command computes, too")
             self._work = Work(self.task, self._current(), self._worker, self.n_workers, self._observer, self.progress)
         return self._work

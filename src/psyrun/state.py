@@ -135,9 +135,18 @@ class State:
         return self.plan.work().mask(self.plan.claims().tokens(OPEN), self.plan.n_items) & self.missing
 
     @property
-    def n_left(self) -> int:
-        """How many items are in the hands of workers or stand in the newest plan, and are not done."""
-        return int(np.count_nonzero((self.running | self.waiting) & ~self.done))
+    def failed_anew(self) -> Mask:
+        """Which items failed under the newest plan, also those of chunks that are still in somebody's hands."""
+        found = np.zeros_like(self.done)
+        if self.plan is not None and self.plan.space == self.task.pspace.digest:
+            parts = [part for part in self.parts if part.header.get("plan") == self.plan.uid]
+            found[[failure.index for part in parts for failure in part.failures]] = True
+        return found & ~self.done
+
+    @property
+    def left(self) -> Mask:
+        """Which items are in the hands of workers or stand in the newest plan, and are neither done nor failed."""
+        return (self.running | self.waiting) & ~self.done & ~self.failed_anew
 
     @property
     def queued(self) -> Mask:

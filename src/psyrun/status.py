@@ -10,7 +10,7 @@ import numpy as np
 
 from psyrun.claims import Observer, ttl_seconds
 from psyrun.collect import shown_assignment
-from psyrun.orders import is_paused
+from psyrun.orders import is_drained, is_paused
 from psyrun.state import State
 from psyrun.taskfiles import SCHEMA_VERSION
 from psyrun.tasks import Task
@@ -77,6 +77,7 @@ def report(state: State) -> dict[str, Any]:
         "complete": state.complete,
         "merged": state.merged,
         "paused": is_paused(state.task.workdir),
+        "drained": state.plan is not None and is_drained(state.plan.path),
         "left_out": len(state.left_out),
         "other_code": state.conflict,
         "rows_by_code": state.codes,
@@ -97,8 +98,9 @@ def _at_work(state: State) -> dict[str, Any]:
     from psyrun.workers import Crew, workers_of
 
     workers = workers_of(held, Observer(state.task.workdir.beats, ttl_seconds()))
-    crew = Crew(state.task, workers, state.plan, state.done, state.n_left, state.durations)
-    left = crew.left
+    crew = Crew(state.task, workers, state.plan, state.done | state.failed_anew, state.left, state.durations)
+    stands = is_paused(state.task.workdir) or (state.plan is not None and is_drained(state.plan.path))
+    left = None if stands else crew.left
     return {
         "workers": crew.report(),
         "seconds_left": vars(left) if left is not None else None,
@@ -128,6 +130,8 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
         found.append(f"  computed with other code than the task file has now: {choices}")
     if told["paused"]:
         found.append(f"  paused: {state.task.command('resume', name)}")
+    if told["drained"] and told["workers"]:
+        found.append("  drained: workers leave when they have finished what is in hand")
     if len(told["rows_by_code"]) > 1:
         rows = [f"{n} of {_code(state, code)}" for code, n in told["rows_by_code"].items()]
         found.append(f"  rows on record by code: {', '.join(rows)}")
@@ -138,7 +142,7 @@ def lines(state: State, told: dict[str, Any]) -> list[str]:
         found.append(f"  not merged yet: {state.task.command(name)}")
     elif told["complete"]:
         found.append(f"  result: {told['result']}")
-    elif not told["n_running"] and not told["n_queued"] and not told["other_code"]:
+    elif not (told["n_running"] or told["n_queued"] or told["other_code"] or told["paused"]):
         found.append(f"  to compute the others: {state.task.command(name)}")
     return found
 

@@ -142,9 +142,14 @@ class Tally:
         return np.array(self._durations, dtype=np.float64)
 
     @property
-    def n_left(self) -> int:
-        """How many items are in the hands of workers or stand in the newest plan, and are neither done nor failed."""
-        return int(np.count_nonzero((self.running | self._open()) & ~self.done & ~self._now))
+    def over(self) -> Mask:
+        """Which items are done, or failed under the newest plan."""
+        return self.done | self._now
+
+    @property
+    def left(self) -> Mask:
+        """Which items are in the hands of workers or stand in the newest plan, and are neither done nor failed."""
+        return (self.running | self._open()) & ~self.over
 
     def counts(self) -> tuple[int, int, int, int]:
         """Return how many items are done, failed, running and missing.

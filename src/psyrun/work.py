@@ -106,7 +106,8 @@ class Work:
                 self._restarts = 0
             elif event.kind == "problem":
                 kind = next((k for k in (TaskError, EarlyStopError) if k.exit_code == event.first), TemporaryError)
-                self._problem = kind(f"{self._task.name}: {event.text}")
+                again = "" if "psy-doit" in event.text else f". To go on: {self._task.command(self._task.name)}"
+                self._problem = kind(f"{self._task.name}: {event.text}{again if kind is TemporaryError else ''}")
             elif event.kind == "exit":
                 self._exited(event.first)
         if is_paused(self._task.workdir):

@@ -144,10 +144,10 @@ class Crew:
     workers : sequence of Worker
     plan : Plan or None
         The newest plan, if it can be read.
-    done : array of bool, shape (n,)
-        Which items of the task are.
-    n_left : int
-        How many items of the newest plan are neither done nor failed.
+    over : array of bool, shape (n,)
+        Which items of the task are done, or failed under this plan.
+    left : array of bool, shape (n,)
+        Which items of this plan are neither.
     durations : array of float
         Seconds that items took.
     """
@@ -157,15 +157,15 @@ class Crew:
         task: Task,
         workers: Sequence[Worker],
         plan: Plan | None,
-        done: Mask,
-        n_left: int,
+        over: Mask,
+        left: Mask,
         durations: Durations,
     ):
         self.task = task
         self.workers = workers
         self._plan = plan if plan is not None and plan.space == task.pspace.digest else None
-        self._done = done
-        self._n_left = n_left
+        self._over = over
+        self._left = left
         self._durations = durations[np.isfinite(durations)]  # rows that were adopted have none
 
     @cached_property
@@ -179,7 +179,7 @@ class Crew:
             [
                 (index, seconds, seconds + worker.age)
                 for position, seconds in sorted(worker.hand, key=lambda pair: -pair[1])
-                if (index := self._index(worker, position)) is not None and not self._done[index]
+                if (index := self._index(worker, position)) is not None and not self._over[index]
             ]
             for worker in self.workers
         ]
@@ -208,12 +208,28 @@ class Crew:
     @property
     def left(self) -> Left | None:
         """How long these workers will take for the rest; None if that is not known."""
-        if not (self.workers and self._n_left and len(self._durations)):
+        n_left = int(np.count_nonzero(self._left))
+        if not (self.workers and n_left and len(self._durations)):
             return None
         n_at_a_time = sum(worker.n_at_a_time for worker in self.workers)
         ages = [now for hand in self._hands for _, _, now in hand]
+        expected = self._expected_of_the_rest()
+        if expected is not None:
+            return estimate(n_left, n_at_a_time, expected, ages, len(self._over))
         rate = self.per_minute if any(worker.is_measured for worker in self.workers) else None
-        return estimate(self._n_left, n_at_a_time, self._durations, ages, int(np.count_nonzero(self._done)), rate)
+        return estimate(n_left, n_at_a_time, self._durations, ages, int(np.count_nonzero(self._over)), rate)
+
+    def _expected_of_the_rest(self) -> Durations | None:
+        """Return how long the items that are left were expected to take, in seconds; None if nothing was known."""
+        found = self._plan.expected() if self._plan is not None else None
+        if found is None or self._plan is None:
+            return None
+        rest, before = (found[mask & np.isfinite(found)] for mask in (self._left, self._over))
+        if self._plan.content.get("measured"):
+            return rest if len(rest) else None
+        if not len(rest) or not len(before):
+            return None
+        return rest * (float(self._durations.mean()) / float(before.mean()))
 
     def report(self) -> list[dict[str, Any]]:
         """Return what is told of each worker, as JSON has it."""

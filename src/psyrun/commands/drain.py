@@ -9,9 +9,10 @@ import click
 
 from psyrun.activity import Activity, Lookout
 from psyrun.jobs import Jobs, jobs_of, shown_ids
-from psyrun.orders import drain
+from psyrun.orders import drain, is_paused
 from psyrun.plan import Plan
 from psyrun.scheduler import QueueError
+from psyrun.state import look
 from psyrun.tasks import Task, load_task
 
 
@@ -25,8 +26,8 @@ def command(taskdir: Path, names: tuple[str, ...]) -> None:
         jobs = jobs_of(task.scheduler, task.workdir, max_age=0.0)
         activity = Lookout(task.workdir, jobs).look()
         if activity.plan is None or not activity.at_work:
-            start = task.command(task.name)
-            click.echo(f"{task.name}: nobody is at work on it. To compute what is missing: {start}")
+            rest = "All items are done" if look(task).complete else f"To compute what is missing: {_start(task)}"
+            click.echo(f"{task.name}: nobody is at work on it. {rest}")
             continue
         # Workers of older plans have no more than what they hold, but that may be much.
         for plan in {activity.plan, *(plan for plan, _ in activity.held)}:
@@ -35,8 +36,13 @@ def command(taskdir: Path, names: tuple[str, ...]) -> None:
         if jobs is not None:
             told += [f"{task.name}: {line}" for line in _cancelled(jobs, task, activity.plan)]
         click.echo("\n".join(told))
-        wait, start = task.command("wait", task.name), task.command(task.name)
-        click.echo(f"    to wait for the last of them: {wait}; to go on: {start}")
+        click.echo(f"    to wait for the last of them: {task.command('wait', task.name)}; to go on: {_start(task)}")
+
+
+def _start(task: Task) -> str:
+    """Return what to type to have the rest computed."""
+    resume = [task.command("resume", task.name)] if is_paused(task.workdir) else []
+    return "; ".join([*resume, task.command(task.name)])
 
 
 def _leaving(activity: Activity) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from psyrun.orders import pause, paused_since
+from psyrun.state import look
 from psyrun.tasks import load_task
 
 
@@ -25,6 +26,9 @@ def command(taskdir: Path, names: tuple[str, ...]) -> None:
         if not task.workdir.exists():
             start = task.command(task.name)
             click.echo(f"{task.name}: was never run, so there is nothing to pause. To run it: {start}")
+            continue
+        if look(task).complete:
+            click.echo(f"{task.name}: all items are done, so there is nothing to pause")
             continue
         resume = f"To go on: {task.command('resume', task.name)}"
         if pause(task.workdir):

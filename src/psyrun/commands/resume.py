@@ -8,7 +8,7 @@ import click
 
 from psyrun.activity import Lookout
 from psyrun.jobs import jobs_of
-from psyrun.orders import resume
+from psyrun.orders import is_drained, resume
 from psyrun.tasks import load_task
 
 
@@ -25,8 +25,10 @@ def command(taskdir: Path, names: tuple[str, ...]) -> None:
             click.echo(f"{task.name}: is not paused")
             continue
         activity = Lookout(task.workdir, jobs_of(task.scheduler, task.workdir)).look()
-        if activity.at_work:
+        start = task.command(task.name)
+        if activity.plan is not None and is_drained(task.workdir.plans / activity.plan):
+            click.echo(f"{task.name}: is paused no more, but it was drained, too. To compute the rest: {start}")
+        elif activity.at_work:
             click.echo(f"{task.name}: goes on; at work: {activity.who()}")
         else:
-            start = task.command(task.name)
             click.echo(f"{task.name}: is paused no more, but nobody is at work on it. To compute the rest: {start}")

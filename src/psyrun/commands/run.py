@@ -68,6 +68,9 @@ def command(
             for own in run.task.own:
                 told = f"{run.task.path.name} reads {own} itself, so it is not taken for the option {own} of psyrun"
                 click.echo(f"{run.task.name}: {told}", err=True)
+            if run.task.options["cost"] is not None and not run.task.backend.balances:
+                told = f"{run.task.backend!r} does not ask for cost; backend = psyrun.LoadBalancingBackend does"
+                click.echo(f"{run.task.name}: {told}", err=True)
             run.prepare()
             if fresh and not run.found_other_code:
                 told = f"{run.task.name}: no rows of other code, so --fresh archives nothing. To compute all again: "

@@ -17,6 +17,8 @@ _Z = 1.645
 """Standard deviations that 5 % of a normal distribution lie above."""
 _LEAST_DURATIONS = 10
 _TIMES_USUAL = 3.0
+_NOTHING = 1e-12
+"""Seconds that are none: numbers far below that cannot be squared."""
 _LEAST_SECONDS = 1.0
 
 
@@ -95,7 +97,8 @@ def estimate(
     per_minute : float, optional
         The rate as it was seen.
     """
-    seconds = _corrected(np.sort(durations), n_at_a_time, n_done, per_minute)
+    timed = np.where(durations < _NOTHING, 0.0, durations)
+    seconds = _corrected(np.sort(timed), n_at_a_time, n_done, per_minute)
     mean = float(seconds.mean())
     # As if one more had been measured that is off by the mean: one duration, or equal ones, do not tell everything.
     variance = float(seconds.var()) + mean**2 / len(seconds)

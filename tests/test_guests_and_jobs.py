@@ -1,0 +1,75 @@
+"""Guests beside jobs of a queue: whoever leaves last, the run is finished and merged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from project import PSY_DOIT, until
+from queueproject import QueueProject
+
+GUEST_WAITS = """while os.environ.get("GUEST") and not os.path.exists("gate"): time.sleep(0.01)
+time.sleep({})"""
+"""An item that a guest has in hand until the gate is open, and a job for some seconds."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[QueueProject]:
+    """Return a project with a queue, ended after the test."""
+    project = QueueProject(tmp_path, slots=1)
+    yield project
+    project.close()
+
+
+def start_guest(project: QueueProject, *words: str) -> subprocess.Popen[str]:
+    """Start a guest, and return it when it has an item in hand."""
+    command = [PSY_DOIT, "work", "t", *words]
+    environment = project.environment(GUEST="1")
+    guest = subprocess.Popen(command, cwd=project.path, env=environment, stderr=subprocess.PIPE, text=True)
+    until(lambda: guest_beats(project))
+    return guest
+
+
+def guest_beats(project: QueueProject) -> list[Path]:
+    """Return the heartbeats of guests that have an item in hand."""
+    found = []
+    for path in (project.path / "psy-work/t/beat").glob("[0-9a-f]*"):
+        with suppress(FileNotFoundError):
+            told = json.loads(path.read_text())
+            found += [path] if not told["job"] and told.get("hand") else []
+    return found
+
+
+def causes(project: QueueProject) -> list[str]:
+    """Return why each submission was made."""
+    return [submission["cause"] for submission in project.submissions()]
+
+
+def log_of(project: QueueProject, job: int) -> str:
+    """Return what a job printed."""
+    return (project.path / f"psy-work/t/log/job-{job}.log").read_text()
+
+
+class TestTimeIsOver:
+    """The time of the jobs ends while a guest is there."""
+
+    def test_the_run_goes_on_by_itself(self, project: QueueProject) -> None:
+        """With jobs for what is open, as if there were no guest; the one that has the last item merges."""
+        project.queued_task(n=24, max_jobs=1, body=GUEST_WAITS.format(0.2), timelimit=3, options="resubmit = 9")
+        project.run("t")
+        until(lambda: len(project.starts()) > 2)
+        guest = start_guest(project, "--items", "1")
+        until(lambda: project.ended() and project.status("t")["n_done"] == 23)
+        assert set(causes(project)[1:]) == {"continued"}
+        n = len(causes(project))
+        assert "guests have all that is left" in log_of(project, 100000 + n)
+        project.open_gate()
+        guest.communicate(timeout=60)
+        assert project.status("t")["merged"]
+        assert len(causes(project)) == n
+        assert project.started() == dict.fromkeys(range(24), 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from project import PSY_DOIT, until
+from project import PSY_DOIT, descendants, until
+from psyrun.claims import HELD
 from queueproject import QueueProject
 
 GUEST_WAITS = """while os.environ.get("GUEST") and not os.path.exists("gate"): time.sleep(0.01)
@@ -45,6 +48,19 @@ def guest_beats(project: QueueProject) -> list[Path]:
     return found
 
 
+def vanish(project: QueueProject, guest: subprocess.Popen[str]) -> None:
+    """Kill a guest that has one item in hand, and have its heartbeat say that it ran on another machine."""
+    until(lambda: [len(token) for token in project.plan().claims().tokens(HELD) if not token.epoch] == [1])
+    (beat,) = guest_beats(project)
+    pids = [guest.pid, *descendants(guest.pid)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+    guest.communicate()
+    beat.write_text(json.dumps(json.loads(beat.read_text()) | {"host": "another", "boot": "another"}))
+
+
 def causes(project: QueueProject) -> list[str]:
     """Return why each submission was made."""
     return [submission["cause"] for submission in project.submissions()]
@@ -73,3 +89,45 @@ class TestTimeIsOver:
         assert project.status("t")["merged"]
         assert len(causes(project)) == n
         assert project.started() == dict.fromkeys(range(24), 1)
+
+    def test_a_guest_whose_heart_stands_still(self, project: QueueProject) -> None:
+        """Another job waits until it is dead for sure; but not again and again."""
+        project.slots(0)
+        project.queued_task(n=4, max_jobs=1, body=GUEST_WAITS.format(0), timelimit=3, options="resubmit = 9")
+        project.run("t", PSYRUN_TTL="60")
+        vanish(project, start_guest(project, "--items", "1"))
+        project.slots(1)
+        project.wait_ended()
+        assert causes(project) == ["command", "continued"]
+        assert "no item was finished since the last submission" in log_of(project, 100002)
+        assert (project.status("t")["n_done"], project.status("t")["merged"]) == (3, True)
+
+
+class TestLostGuest:
+    """A guest is killed with an item in hand."""
+
+    def test_jobs_wait_until_it_is_dead(self, project: QueueProject) -> None:
+        """They do what it had, and merge."""
+        project.slots(0)
+        project.queued_task(n=6, max_jobs=2, body=GUEST_WAITS.format(0))
+        project.run("t")
+        vanish(project, start_guest(project, "--items", "1"))
+        project.slots(2)
+        project.wait_ended()
+        assert project.status("t")["n_done"] == 6
+        assert project.status("t")["merged"]
+        assert causes(project) == ["command"]
+
+    def test_they_do_not_wait_for_one_that_beats(self, project: QueueProject) -> None:
+        """It merges when it leaves."""
+        project.slots(0)
+        project.queued_task(n=6, max_jobs=2, body=GUEST_WAITS.format(0))
+        project.run("t")
+        guest = start_guest(project, "--items", "1")
+        project.slots(2)
+        project.wait_ended()
+        assert not project.status("t")["merged"]
+        project.open_gate()
+        guest.communicate(timeout=60)
+        assert project.status("t")["merged"]
+        assert project.started() == dict.fromkeys(range(6), 1)

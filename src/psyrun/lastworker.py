@@ -85,7 +85,8 @@ class LastWorker:
             if not seen_to:
                 self._merge(newest)
         else:
-            if self._is_first(newest):
+            # Where something was left, as after an early stop, there may be more rows later.
+            if not self._is_merged(newest) if left else self._is_first(newest):
                 self._climb_or_merge(goes_on)
                 self._jobs.look_anew()
             self._cancel_the_rest()  # of what was submitted after the merge, too

@@ -14,7 +14,7 @@ import pytest
 
 from project import PSY_DOIT, descendants, until
 from psyrun.claims import HELD
-from queueproject import QueueProject
+from queueproject import AT_GATE, QueueProject
 
 GUEST_WAITS = """while os.environ.get("GUEST") and not os.path.exists("gate"): time.sleep(0.01)
 time.sleep({})"""
@@ -149,3 +149,14 @@ def test_rows_that_come_after_an_early_stop(project: QueueProject) -> None:
     assert found["merged"]
     with pytest.warns(UserWarning, match=f"{found['n_done']} of 16 items"):
         assert len(project.result("t")["y"]) == found["n_done"]
+
+
+def test_grow_many_times_at_once(project: QueueProject) -> None:
+    """Each command gives the jobs that it was asked for."""
+    project.queued_task(n=40, max_jobs=1, body=AT_GATE)
+    project.run("t")
+    until(project.starts)
+    commands = [project.start("grow", "t", "--jobs", "2") for _ in range(4)]
+    assert [command.wait(60) for command in commands] == [0] * 4
+    assert causes(project) == ["command"] + ["grown"] * 4
+    assert len(project.jobs()) == 9

@@ -30,13 +30,16 @@ from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, JobState, Queue, QueueError, Scheduler, SubmitError, queues_of
 from psyrun.scheduler.resources import n_rungs, resolved
 from psyrun.state import Held, State, lookup_of
-from psyrun.submissions import COMMAND, Submission, next_number
+from psyrun.submissions import COMMAND, GROWN, Submission, next_number
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
 from psyrun.workdir import Workdir
 
 if TYPE_CHECKING:
     from psyrun.forecast import Forecast
+
+_MOST_TRIES = 20
+"""How often a number may be lost to another command; each time one of them got its jobs."""
 
 Group = list[int]
 """First and last position, and rung of the ladders of resources."""
@@ -293,13 +296,20 @@ class QueuedRun(Run):
                 raise failed[0]
 
     def _submit(self, plan: Plan, number: int, queue: Queue, group: Group, n: int) -> None:
+        jobs, told = self.jobs.submit(self._submission(plan, number, queue, group, n))
+        # Of commands that submit what is lacking one is enough, but each that was asked for more jobs gives some.
+        for _ in range(_MOST_TRIES if self._cause == GROWN else 0):
+            if jobs:
+                break
+            jobs, told = self.jobs.submit(self._submission(plan, next_number(self.workdir, plan), queue, group, n))
+        self.submitted += jobs
+        self.told += [told] if told else []
+
+    def _submission(self, plan: Plan, number: int, queue: Queue, group: Group, n: int) -> Submission:
         first, last, rung = group
         job, rows = self.job(queue, rung, n, plan.id, f"{plan.uid}-{number}"), finished_on_record(self.workdir)
         resubmit, recipe = self.task.options["resubmit"], recipe_of(queue)
-        submission = Submission(plan.id, plan.uid, number, self._cause, job, first, last, rung, rows, resubmit, recipe)
-        jobs, told = self.jobs.submit(submission)
-        self.submitted += jobs
-        self.told += [told] if told else []
+        return Submission(plan.id, plan.uid, number, self._cause, job, first, last, rung, rows, resubmit, recipe)
 
     def job(self, queue: Queue, rung: int, n: int, plan: str, submission: str) -> Job:
         """Return what is submitted, but for its token."""

@@ -136,7 +136,7 @@ class TestLostGuest:
 
 def test_rows_that_come_after_an_early_stop(project: QueueProject) -> None:
     """A job whose items fail alike merges what there is; one that starts later merges what it finished."""
-    body = 'if os.environ["SQ_JOBID"] == "100001": raise ValueError("no disk")'
+    body = 'time.sleep(0.1)\nif os.environ["SQ_JOBID"] == "100001": raise ValueError("no disk")'
     project.slots(2)
     late = "prologue = ['test $SQ_JOBID = 100001 || until test -e gate; do sleep 0.05; done']"
     project.queued_task(n=16, max_jobs=2, body=body, options=late)
@@ -145,7 +145,7 @@ def test_rows_that_come_after_an_early_stop(project: QueueProject) -> None:
     project.open_gate()
     project.wait_ended()
     found = project.status("t")
-    assert found["n_done"] > 8
+    assert found["n_done"] >= 8
     assert found["merged"]
     with pytest.warns(UserWarning, match=f"{found['n_done']} of 16 items"):
         assert len(project.result("t")["y"]) == found["n_done"]

@@ -20,6 +20,18 @@ GUEST_WAITS = """while os.environ.get("GUEST") and not os.path.exists("gate"): t
 time.sleep({})"""
 """An item that a guest has in hand until the gate is open, and a job for some seconds."""
 
+LOCAL_TASK = """
+    import os, time
+    from psyrun import Param
+
+    pspace = Param(x=[0])
+
+    def execute(x):
+        open("second", "w").close()
+        while not os.path.exists("gate"): time.sleep(0.01)
+        return {"y": x}
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[QueueProject]:
@@ -160,3 +172,34 @@ def test_grow_many_times_at_once(project: QueueProject) -> None:
     assert [command.wait(60) for command in commands] == [0] * 4
     assert causes(project) == ["command"] + ["grown"] * 4
     assert len(project.jobs()) == 9
+
+
+class TestGuestDoesAll:
+    """Jobs wait in the queue while a guest computes everything."""
+
+    def test_while_the_command_is_at_another_task(self, project: QueueProject) -> None:
+        """It merges: the command only gave the jobs to the queue."""
+        project.slots(0)
+        project.queued_task(n=4, max_jobs=2)
+        project.task("u", LOCAL_TASK)
+        command = project.start("t", "u")
+        until((project.path / "second").exists)
+        told = project.run("work", "t").stderr
+        assert "4 of 4 items done" in told
+        assert "at work" not in told
+        assert (project.path / "psy-work/t/result.npz").exists()
+        project.open_gate()
+        assert command.wait(60) == 0
+
+    def test_a_command_that_merges_cancels_the_jobs(self, project: QueueProject) -> None:
+        """They would find nothing to do; a guest, which speaks with no queue, has done it all."""
+        project.slots(0)
+        project.queued_task(n=4, max_jobs=2)
+        project.run("t")
+        project.run("work", "t")
+        (project.path / "psy-work/t/result.npz").unlink()
+        assert len(project.jobs("Q")) == 2
+        told = project.run("t")
+        assert "nothing is left for 2 of the jobs; cancelled" in told.stdout + told.stderr
+        assert project.jobs("QR") == []
+        assert project.status("t")["merged"]

@@ -158,8 +158,19 @@ class QueuedRun(Run):
         return found
 
     def merge(self) -> None:
-        """Put the result in place; this waits for nobody."""
-        merge(self.workdir, self._current(), self.task, lookup_of(self.task))
+        """Put the result in place; this waits for nobody. Jobs that wait would find nothing to do."""
+        plan = self._current()
+        merge(self.workdir, plan, self.task, lookup_of(self.task))
+        self._cancel_the_rest(plan)
+
+    def _cancel_the_rest(self, plan: Plan) -> None:
+        """Take jobs of a plan that wait from the queue if it has nothing left; tell of trouble."""
+        if plan.claims().has(OPEN) or plan.claims().has(HELD):
+            return
+        self.jobs.look_anew()
+        cancelled, why_not = self.jobs.cancel_waiting(plan)
+        self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
+        self.told += [f"jobs for which nothing is left cannot be cancelled: {why_not}"] if why_not else []
 
     def _wait_for(self, held: list[Held]) -> None:
         """Return at once, with an error: jobs may take days."""
@@ -237,11 +248,8 @@ class QueuedRun(Run):
         begin = next_number(self.workdir, plan)
         self._look_again()
         self._submit_all(plan, begin, self._wanted_by(plan), self.queues)
-        if self.submitted and not (plan.claims().has(OPEN) or plan.claims().has(HELD)):
-            self.jobs.look_anew()  # the first ones were quick
-            cancelled, why_not = self.jobs.cancel_waiting(plan)
-            self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
-            self.told += [f"jobs for which nothing is left cannot be cancelled: {why_not}"] if why_not else []
+        if self.submitted:  # the first ones may have been quick
+            self._cancel_the_rest(plan)
 
     def join(self, plan: Plan) -> None:
         """Take a plan that is under way for its own, instead of `prepare`; only queues with programs here count."""

@@ -14,6 +14,7 @@ from psyrun.errors import TemporaryError
 from psyrun.jobs import Jobs, observer_of, shown_ids
 from psyrun.plan import Plan
 from psyrun.state import Held, held_tokens
+from psyrun.submissions import read_submissions
 from psyrun.workdir import Workdir
 from psyrun.workers import Worker
 
@@ -35,7 +36,7 @@ class Activity:
         Ids of jobs that the queue has for this plan and will never start.
     planner : Process or None
         The command that made this plan, if it runs on this machine and did not merge yet: it starts workers, and
-        others for those that die.
+        others for those that die. Not once a queue took its jobs: these do all that.
     sizes : dict of str to int
         Bytes of each part of the record.
     """
@@ -133,6 +134,9 @@ class Lookout:
         process = Process(**self._plan.content["planner"])
         if process.gone() is not False or self._is_merged(newest, sizes):
             return None
+        submissions = read_submissions(self.workdir, self._plan)
+        if submissions and all(submission.ids is not None for submission in submissions):
+            return None  # it gave the plan to a queue, and sees to other tasks now
         return process
 
     def _is_merged(self, plan: str, sizes: dict[str, int]) -> bool:

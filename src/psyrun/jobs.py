@@ -305,6 +305,11 @@ class JobObserver(Observer):
         beat = self.read(worker)
         return bool(beat.get("job")) and self._jobs.is_over(JobId(str(beat["job"]), str(beat.get("token"))))
 
+    def is_guest(self, worker: str) -> bool:
+        """Whether a worker has a heartbeat that tells of no job."""
+        beat = self.read(worker)
+        return bool(beat) and not beat.get("job")
+
 
 def observer_of(workdir: Workdir, jobs: Jobs | None) -> Observer:
     """Return who judges whether workers are alive."""

@@ -86,10 +86,11 @@ class JobWorker:
             sys.exit(130)
 
     def _wait_for_left(self) -> bool:
-        """Wait while workers hold something whose jobs are over; return whether there is something to claim again."""
+        """Wait while workers hold something that seem to be gone; return whether there is something to claim again."""
+        counts: dict[str, int] = {}
         while held := [token for token in self._plan.claims().tokens(HELD) if self._is_for_us(token)]:
             self._jobs.look()
-            left = [token for token in held if self._observer.left_by_queue(token.worker)]
+            left = [token for token in held if self._seems_gone(token.worker, counts)]
             is_open = any(map(self._is_for_us, self._plan.claims().tokens(OPEN)))
             if is_open or any(self._observer.dead(token.worker) for token in held):
                 return True
@@ -97,6 +98,16 @@ class JobWorker:
                 return False
             time.sleep(min(beat_seconds(), 1.0))
         return False
+
+    def _seems_gone(self, worker: str, counts: dict[str, int]) -> bool:
+        """Whether the job of a worker is over, or it is a guest that did not beat since its beats were first counted.
+
+        A guest that beats merges when it leaves.
+        """
+        if not self._observer.is_guest(worker):
+            return self._observer.left_by_queue(worker)
+        count: int = self._observer.read(worker).get("count", -1)
+        return counts.setdefault(worker, count) == count
 
     def _is_for_us(self, token: Token) -> bool:
         return self._terms.covers(token.first, token.last)

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from psyrun.activity import beating, part_sizes
-from psyrun.claims import HELD, OPEN, Process, Token
+from psyrun.claims import HELD, OPEN, Process, Token, beat_seconds
 from psyrun.collect import merge
 from psyrun.errors import PsyrunError, TaskError
 from psyrun.jobs import JobObserver, Jobs, shown_ids
@@ -24,6 +24,8 @@ from psyrun.state import held_tokens, look, lookup_of
 from psyrun.submissions import COMMAND, CONTINUED, GROWN, RETRIED, Submission, next_number, read_submissions
 from psyrun.tasks import Task
 from psyrun.workdir import Workdir
+
+_SILENT_BEATS = 3
 
 
 def say(line: str) -> None:
@@ -61,16 +63,19 @@ class LastWorker:
             Whether to compute what is left: not where items fail alike, or workers were told to leave.
         """
         self._jobs.look()
-        # Only of this plan: who holds something of an older one merges, too, and may have been lost out of our sight.
-        held = [token for name, token in held_tokens(self._workdir, self._observer) if name == self._plan.id]
-        if not all(self._observer.left_by_queue(token.worker) for token in held):
-            return
+        guests = {worker for worker in beating(self._workdir) if self._observer.is_guest(worker)}  # before they leave
+        holders = self._holders()
+        if any(worker not in guests and not self._observer.is_guest(worker) for worker in holders):
+            return  # a job, which sees to the rest
         newest = self._newest()
         claims = newest.claims()
-        left = [*claims.tokens(OPEN), *claims.tokens(HELD)]
+        tokens = [*claims.tokens(OPEN), *claims.tokens(HELD)]
+        left = [token for token in tokens if not self._is_with_guest(token)]
         if newest.id != self._plan.id:  # its own jobs see to it; but they may have merged before this one ended
-            if not left and not self._is_merged(newest) and self._is_first(newest):
+            if not holders and not tokens and not self._is_merged(newest) and self._is_first(newest):
                 self._merge(newest)
+        elif tokens and not left:
+            say("guests have all that is left; the last of them merges")
         elif goes_on and left:
             try:
                 seen_to = self._is_seen_to(left)
@@ -80,10 +85,27 @@ class LastWorker:
             if not seen_to:
                 self._merge(newest)
         else:
-            if self._is_first(newest):
+            # Where something was left, as after an early stop, there may be more rows later.
+            if not self._is_merged(newest) if left else self._is_first(newest):
                 self._climb_or_merge(goes_on)
                 self._jobs.look_anew()
             self._cancel_the_rest()  # of what was submitted after the merge, too
+
+    def _holders(self) -> list[str]:
+        """Return who holds something of the plan and may be alive, but for those whose jobs are over.
+
+        Who holds something of an older plan merges, too, and may have been lost out of our sight.
+        """
+        held = held_tokens(self._workdir, self._observer)
+        workers = [token.worker for name, token in held if name == self._plan.id]
+        return [worker for worker in workers if not self._observer.left_by_queue(worker)]
+
+    def _is_with_guest(self, token: Token) -> bool:
+        """Whether a worker holds a token that is no job, and whose heart beats as far as was seen."""
+        worker = token.worker
+        if not worker or not self._observer.is_guest(worker) or self._observer.dead(worker):
+            return False
+        return self._observer.still_for(worker) <= _SILENT_BEATS * beat_seconds()
 
     def _newest(self) -> Plan:
         return Plan.read(self._workdir.plans / self._workdir.plan_ids()[-1])
@@ -160,7 +182,10 @@ class LastWorker:
         return found
 
     def _are_others(self, here: str, waiting: set[str]) -> bool:
-        """Whether jobs of the plan wait in the queue of this one, or are at work anywhere: these will see to it."""
+        """Whether jobs of the plan wait in the queue of this one, or are at work anywhere: these will see to it.
+
+        Guests will not: they leave when they like, and submit nothing.
+        """
         # Of its own submission the command may have noted no answer: it was killed.
         unsure = [
             s for s in self._jobs.submissions if s.uid == self._plan.uid and s.ids is None and s.name != self._own
@@ -171,7 +196,7 @@ class LastWorker:
         return here in waiting or any(self._is_at_work(worker) for worker in beating(self._workdir))
 
     def _is_at_work(self, worker: str) -> bool:
-        if self._observer.read(worker).get("plan") != self._plan.id:
+        if self._observer.read(worker).get("plan") != self._plan.id or self._observer.is_guest(worker):
             return False
         return not self._observer.left_by_queue(worker) and not self._observer.dead(worker)
 

@@ -29,13 +29,16 @@ from psyrun.run import Choices, Run, Step
 from psyrun.scheduler import Job, JobId, JobState, Queue, QueueError, Scheduler, SubmitError, queues_of
 from psyrun.scheduler.resources import n_rungs, resolved
 from psyrun.state import Held, State, lookup_of
-from psyrun.submissions import COMMAND, Submission, next_number
+from psyrun.submissions import COMMAND, GROWN, Submission, next_number
 from psyrun.tasks import Task
 from psyrun.terms import JOB_TIME
 from psyrun.workdir import Workdir
 
 if TYPE_CHECKING:
     from psyrun.forecast import Forecast
+
+_MOST_TRIES = 20
+"""How often a number may be lost to another command; each time one of them got its jobs."""
 
 Group = list[int]
 """First and last position, and rung of the ladders of resources."""
@@ -155,8 +158,19 @@ class QueuedRun(Run):
         return found
 
     def merge(self) -> None:
-        """Put the result in place; this waits for nobody."""
-        merge(self.workdir, self._current(), self.task, lookup_of(self.task))
+        """Put the result in place; this waits for nobody. Jobs that wait would find nothing to do."""
+        plan = self._current()
+        merge(self.workdir, plan, self.task, lookup_of(self.task))
+        self._cancel_the_rest(plan)
+
+    def _cancel_the_rest(self, plan: Plan) -> None:
+        """Take jobs of a plan that wait from the queue if it has nothing left; tell of trouble."""
+        if plan.claims().has(OPEN) or plan.claims().has(HELD):
+            return
+        self.jobs.look_anew()
+        cancelled, why_not = self.jobs.cancel_waiting(plan)
+        self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
+        self.told += [f"jobs for which nothing is left cannot be cancelled: {why_not}"] if why_not else []
 
     def _wait_for(self, held: list[Held]) -> None:
         """Return at once, with an error: jobs may take days."""
@@ -234,11 +248,8 @@ class QueuedRun(Run):
         begin = next_number(self.workdir, plan)
         self._look_again()
         self._submit_all(plan, begin, self._wanted_by(plan), self.queues)
-        if self.submitted and not (plan.claims().has(OPEN) or plan.claims().has(HELD)):
-            self.jobs.look_anew()  # the first ones were quick
-            cancelled, why_not = self.jobs.cancel_waiting(plan)
-            self.told += [f"nothing is left for {len(cancelled)} of the jobs; cancelled"] if cancelled else []
-            self.told += [f"jobs for which nothing is left cannot be cancelled: {why_not}"] if why_not else []
+        if self.submitted:  # the first ones may have been quick
+            self._cancel_the_rest(plan)
 
     def join(self, plan: Plan) -> None:
         """Take a plan that is under way for its own, instead of `prepare`; only queues with programs here count."""
@@ -293,13 +304,20 @@ class QueuedRun(Run):
                 raise failed[0]
 
     def _submit(self, plan: Plan, number: int, queue: Queue, group: Group, n: int) -> None:
+        jobs, told = self.jobs.submit(self._submission(plan, number, queue, group, n))
+        # Of commands that submit what is lacking one is enough, but each that was asked for more jobs gives some.
+        for _ in range(_MOST_TRIES if self._cause == GROWN else 0):
+            if jobs:
+                break
+            jobs, told = self.jobs.submit(self._submission(plan, next_number(self.workdir, plan), queue, group, n))
+        self.submitted += jobs
+        self.told += [told] if told else []
+
+    def _submission(self, plan: Plan, number: int, queue: Queue, group: Group, n: int) -> Submission:
         first, last, rung = group
         job, rows = self.job(queue, rung, n, plan.id, f"{plan.uid}-{number}"), finished_on_record(self.workdir)
         resubmit, recipe = self.task.options["resubmit"], recipe_of(queue)
-        submission = Submission(plan.id, plan.uid, number, self._cause, job, first, last, rung, rows, resubmit, recipe)
-        jobs, told = self.jobs.submit(submission)
-        self.submitted += jobs
-        self.told += [told] if told else []
+        return Submission(plan.id, plan.uid, number, self._cause, job, first, last, rung, rows, resubmit, recipe)
 
     def job(self, queue: Queue, rung: int, n: int, plan: str, submission: str) -> Job:
         """Return what is submitted, but for its token."""

@@ -134,8 +134,10 @@ class Work:
 
     def _check_not_drained(self) -> None:
         """Raise if workers were told to leave, and something is left."""
+        if not is_drained(self._plan.path):
+            return
         self._read_done()
-        if is_drained(self._plan.path) and any(chunk.left > 0 for chunk in self._chunks):
+        if any(chunk.left > 0 for chunk in self._chunks):
             name = self._task.name
             told = f"{name}: drained; what is finished is on record. To go on: {self._task.command(name)}"
             raise DrainedError(told)

@@ -93,8 +93,8 @@ def test_kill_and_topping_up(farm: SlurmProject) -> None:
     until(lambda: len(jobs_in(farm, "debug", RUNS)) == 4 and len(farm.starts()) == 4)
     farm.slurm.run("scancel", *jobs_in(farm, "short", WAITS)[:5])
     until(lambda: len(jobs_in(farm, "short", WAITS)) == 1)
-    assert farm.steps("t") == ["-- t:split", ".  t:process:0"]
-    assert len(jobs_in(farm, "short", WAITS)) == 2
+    assert farm.steps("t") == ["-- t:split", ".  t:process:0-4"]
+    assert len(jobs_in(farm, "short", WAITS)) == 6
     assert len(jobs_in(farm, "debug")) == 6
     farm.run("kill", "t")
     until(lambda: not farm.jobs(*ALIVE))

@@ -316,6 +316,19 @@ def test_who_was_taken_over_cannot_share(plan: Path) -> None:
     assert mine.tokens(OPEN) == left
 
 
+def test_what_the_disk_refuses_to_share_is_open_to_nobody(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or two would compute it: all of it is still held."""
+    mine = Claims(plan, "a" * 16)
+    token = mine.claim(mine.tokens(OPEN)[0])
+    assert token is not None
+    left = mine.tokens(OPEN)
+    fail_renames(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        mine.share(token, token.last)
+    assert mine.tokens(OPEN) == left
+    assert mine.tokens(HELD) == [token]
+
+
 def test_what_cannot_be_opened_is_kept(plan: Path) -> None:
     """Such as where a newer plan took the open tokens away."""
     mine = Claims(plan, "a" * 16)

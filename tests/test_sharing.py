@@ -226,6 +226,20 @@ def test_who_was_taken_over_finds_out_when_it_shares(at: Path, clock: list[float
     assert bench.names(OPEN) == []
 
 
+def test_who_lost_one_chunk_still_finishes_the_others(at: Path, clock: list[float]) -> None:
+    """Nothing stays in the hands of a worker that has left."""
+    bench = Bench(at, [1, 1, 8])
+    mine, other = bench.worker("a"), Claims(bench.plan.path, "b" * 16)
+    for _ in range(2):
+        work = mine.take(1, 1)
+        assert work is not None
+        mine.give_back(*work)
+    assert other.take_over(other.tokens(HELD)[0])
+    mine.hand_back()
+    assert bench.names(DONE) == ["1-1"]
+    assert [token.worker for token in other.tokens(HELD)] == ["b" * 16]
+
+
 def test_a_full_disk_leaves_all_with_the_worker(at: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """It does the work itself then."""
     bench = Bench(at, [10])

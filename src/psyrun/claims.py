@@ -158,7 +158,12 @@ class Claims:
         kept, rest = replace(token, last=at - 1), replace(token, first=at, worker="")
         path = self._plan / OPEN / rest.name
         path.touch(mode=0o600)
-        if not self._moved(HELD, token, HELD, kept):
+        try:
+            moved = self._moved(HELD, token, HELD, kept)
+        except OSError:
+            path.unlink(missing_ok=True)  # all of it is still ours
+            raise
+        if not moved:
             path.unlink(missing_ok=True)
             raise FencedError(f"chunk {token.first}-{token.last} was taken over by another worker")
         return kept

@@ -194,8 +194,11 @@ class Holdings:
 
     def hand_back(self) -> None:
         """Open everything to others that is not worked on to its end."""
-        with suppress(OSError, FencedError):
-            self.finish()
+        while self._over:
+            try:
+                self.finish()
+            except (OSError, FencedError):
+                self._held.append(self._over.pop(0))
         for holding in self._held:
             with suppress(OSError):
                 self._claims.hand_back(holding.token)
